@@ -1,0 +1,54 @@
+/* schedule.h - which sequences run in the next step: a pure state machine.
+ * Why:    events in, messages out, time as an argument, no I/O: a test plays a hundred thousand random
+ *         histories in seconds.
+ * Does:   admits sequences into slots, owns the KV block tables, cuts prompts into chunks, issues
+ *         Steps up to two ahead (at least pp micro-batches in flight), drops surplus tokens after a
+ *         stop, frees slots and pages (continuous batching).
+ * Ranks:  not collective. */
+#ifndef MUSTER_SCHEDULE_H
+#define MUSTER_SCHEDULE_H
+
+#include "muster.pb-c.h"
+#include "proto/arena.h"
+#include "proto/err.h"
+
+#include <stdbool.h>
+
+struct schedule_limits {
+    int max_slots, max_rows, max_context, page_tokens, kv_pages;
+    int chunk_rows;             /* prompt rows of one step at most */
+    int n_stages;               /* micro-batches to keep in flight: at least this many */
+    int steps_ahead;            /* 2 */
+    int replica;
+};
+
+struct schedule_request {
+    uint64_t sequence;          /* the caller's name for it */
+    const int32_t *prompt; int n_prompt;    /* borrowed until it finishes */
+    int n_generate;             /* most new tokens */
+    bool as_generated;          /* feed the prompt one by one through the decode family */
+    bool all_logits;
+    const Muster__Sampling *sampling;       /* borrowed; NULL: no sampling (logits only) */
+    const int *stop_ids; int n_stop_ids;    /* borrowed: end of sequence */
+};
+
+enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
+struct schedule_token { uint64_t sequence; int id, position; float logprob; enum finish finish; };
+
+struct schedule;
+int schedule_new(struct schedule **s, const struct schedule_limits *limits, struct err *err);
+void schedule_destroy(struct schedule *s);
+
+/* Event: a request. ERR_LIMIT when prompt + n_generate can never fit the context or the pages. */
+int schedule_submit(struct schedule *s, const struct schedule_request *r, struct err *err);
+/* Event: the caller wants no more of a sequence (stop string, client gone). */
+void schedule_cancel(struct schedule *s, uint64_t sequence);
+/* Event: tokens of a step came back. out [cap] gets those that count; surplus ones are dropped. */
+int schedule_tokens(struct schedule *s, const Muster__Tokens *t, struct schedule_token *out, int cap,
+                    int *n_out, struct err *err);
+/* The next step to send, built in mem; *step NULL when nothing can run now. */
+int schedule_next(struct schedule *s, struct arena *mem, Muster__Step **step, struct err *err);
+/* Nothing waiting, running or in flight. */
+bool schedule_idle(const struct schedule *s);
+
+#endif

@@ -1,0 +1,56 @@
+/* kernels.h - the table of kernel rows, one for each instruction set.
+ * Why:    machines differ; a row is chosen once at start by cpuid (or MUSTER_ISA) and every call goes
+ *         through it, so that tests can run each row that the machine has.
+ * Rule:   pure arithmetic on pointers: no MPI, no malloc, no logging, no libm transcendental. The
+ *         result for a row of x never depends on how many rows share the call, on the thread count or
+ *         on where a panel range is cut. Plain C is the reference. Nothing here starts a thread:
+ *         callers split ranges over their OpenMP team.
+ * Ranks:  not collective. */
+#ifndef MUSTER_KERNELS_H
+#define MUSTER_KERNELS_H
+
+#include "proto/split.h"
+#include "workers/tensor/dtype.h"
+
+#include <stdbool.h>
+
+enum isa { ISA_SCALAR, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };  /* AVX512: F BW VL DQ VNNI */
+enum role { ROLE_KIND_PROMPT = 0, ROLE_KIND_GENERATED = 1 };
+
+/* Best row that this processor and system can run (asks the kernel for AMX tiles once). */
+enum isa isa_detect(void);
+const char *isa_name(enum isa isa);
+/* From a name; -1 unknown. */
+int isa_named(const char *name);
+/* MUSTER_ISA if set and runnable, else isa_detect(). ERR_INVAL names the choices. */
+int isa_choose(enum isa *isa, struct err *err);
+
+/* Element-wise and small kernels of one row (a line of `n` or `dim` numbers each). */
+struct kernels {
+    enum isa isa;
+    /* out = x * w / sqrt(mean(x^2) + eps), one row [n]. */
+    void (*rmsnorm)(float *out, const float *x, const float *w, int n, float eps);
+    void (*layernorm)(float *out, const float *x, const float *w, const float *b, int n, float eps);
+    void (*add)(float *out, const float *a, const float *b, int64_t n);
+    void (*scale)(float *x, float s, int64_t n);
+    /* out = act(gate) * up. */
+    void (*silu_mul)(float *out, const float *gate, const float *up, int64_t n);
+    void (*gelu_mul)(float *out, const float *gate, const float *up, int64_t n);    /* tanh form */
+    /* gpt-oss: g = min(gate, limit), u = clamp(up, +-limit): g sigmoid(1.702 g) (u + 1) */
+    void (*swiglu_oss)(float *out, const float *gate, const float *up, float limit, int64_t n);
+    void (*softcap)(float *x, float cap, int64_t n);        /* cap tanh(x / cap) */
+    /* Rotates n_rot of head_dim numbers of one head in place by cos, sin [n_rot/2];
+     * neox: pairs (i, i + n_rot/2), else (2i, 2i+1). */
+    void (*rope)(float *x, const float *cosine, const float *sine, int n_rot, bool neox);
+    void (*exp)(float *out, const float *x, int64_t n);
+    void (*tanh)(float *out, const float *x, int64_t n);
+    void (*sigmoid)(float *out, const float *x, int64_t n);
+    void (*erf)(float *out, const float *x, int64_t n);
+    /* Attention of one query row for the n_group query heads that share one KV head; see attention.h. */
+    const struct attention_row *attention;
+};
+
+/* The row for isa (rows missing a member inherit it from the next lower isa). */
+const struct kernels *kernels_get(enum isa isa);
+
+#endif

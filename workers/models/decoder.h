@@ -1,0 +1,51 @@
+/* decoder.h - one forward of a ragged batch through this rank's layers.
+ * Shapes: activations [rows, dim] f32, row-major, with a row table (sequence slot, position, role).
+ * Owner:  model state (KV pages, scratch arena, message buffers) is allocated once at decoder_init
+ *         from sizes that decoder_sizes reports before.
+ * Ranks:  decoder_step is collective on the stage's tensor-parallel group and passes activations from
+ *         stage to stage; every rank of a replica gets the same steps in the same order. */
+#ifndef MUSTER_DECODER_H
+#define MUSTER_DECODER_H
+
+#include "proto/arena.h"
+#include "workers/models/decoderweights.h"
+#include "workers/parallel/reduce.h"
+
+struct decoder_options {
+    enum isa isa;
+    enum compute compute;
+    enum dtype kv_dtype;                /* DT_F32, DT_F16, DT_Q8_0 */
+    enum wire_dtype wire;
+    int n_threads, max_rows, max_slots, max_context, page_tokens, kv_pages;
+};
+struct decoder_sizes { size_t kv_bytes, scratch_bytes, state_bytes; };
+struct decoder;                         /* decoder.c */
+
+int decoder_sizes(const struct model_config *c, const struct mesh *m,
+                  const struct decoder_weights *w, const struct decoder_options *o,
+                  struct decoder_sizes *sizes, struct err *err);
+
+/* Borrows c, w, m, comm for its life. *d is NULL on failure. */
+int decoder_new(struct decoder **d, const struct model_config *c, const struct decoder_weights *w,
+                const struct mesh *m, struct comm *comm, const struct decoder_options *o,
+                struct err *err);
+void decoder_destroy(struct decoder *d);
+
+/* Results of a step, valid until the next one. Only the sampler rank (tp index 0 of the last stage)
+ * has tokens and logits. */
+struct decoder_token { int slot; uint64_t sequence; int position, id; float logprob;
+                       int n_top; const uint32_t *top_ids; const float *top_logprobs; };
+struct decoder_logits { int slot, position, rows; const float *data; };     /* [rows, vocab] */
+struct decoder_result {
+    int n_tokens; const struct decoder_token *token;
+    int n_logits; const struct decoder_logits *logits;
+};
+
+/* Checks every index of the message against the options before it is used. */
+int decoder_step(struct decoder *d, const Muster__Step *step, struct decoder_result *out,
+                 struct err *err);
+
+struct decoder_stats { double compute_us, reduce_us, wait_us, wire_us; uint64_t wire_bytes, steps; };
+void decoder_stats(struct decoder *d, struct decoder_stats *out, bool reset);
+
+#endif

@@ -1,0 +1,1 @@
+#include "workers/tensor/dtype.h"
