@@ -1,0 +1,18 @@
+#!/bin/sh
+# demo.sh - the main job in one command: installs what is missing, builds, and lets two ranks run the
+#           default model together.
+# Usage:  deploy/demo.sh ["a prompt"]       (MUSTER_RANKS=3 for another number of ranks)
+set -eu
+cd "$(dirname "$0")/.."
+deploy/deps.sh
+cmake --preset release > /dev/null
+cmake --build build --parallel "$(nproc)" --target muster
+
+ranks=${MUSTER_RANKS:-2}
+flags="--bind-to none"                  # the ranks share the machine's cores between them
+[ "$(id -u)" != 0 ] || flags="$flags --allow-run-as-root"
+[ "$(nproc)" -ge "$ranks" ] || flags="$flags --oversubscribe"
+# shellcheck disable=SC2086             # flags are meant to be split
+set -- mpirun $flags -n "$ranks" build/muster generate -p "${1-Once upon a time}" -n 60 --seed 1
+echo "+ $*" >&2
+exec "$@"
