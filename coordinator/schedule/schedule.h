@@ -18,7 +18,8 @@ struct schedule_limits {
     int max_slots, max_rows, max_context, page_tokens, kv_pages;
     int chunk_rows;             /* prompt rows of one step at most */
     int n_stages;               /* micro-batches to keep in flight: at least this many */
-    int steps_ahead;            /* 2 */
+    int steps_ahead;            /* steps of one sequence in flight: 2 */
+    int logits_rows;            /* rows of a run that returns logits of all; 0: chunk_rows */
     int replica;
 };
 
@@ -41,14 +42,23 @@ void schedule_destroy(struct schedule *s);
 
 /* Event: a request. ERR_LIMIT when prompt + n_generate can never fit the context or the pages. */
 int schedule_submit(struct schedule *s, const struct schedule_request *r, struct err *err);
-/* Event: the caller wants no more of a sequence (stop string, client gone). */
+/* Event: the caller wants no more of a sequence (stop string, client gone). What the request borrowed
+ * is free at once. */
 void schedule_cancel(struct schedule *s, uint64_t sequence);
-/* Event: tokens of a step came back. out [cap] gets those that count; surplus ones are dropped. */
+/* Event: a step is done (one Tokens message for each step, in order, even without tokens). out [cap]
+ * gets the tokens that count, at most max_slots; surplus ones are dropped. A sequence that only wants
+ * logits ends with id -1 and FINISH_LENGTH. */
 int schedule_tokens(struct schedule *s, const Muster__Tokens *t, struct schedule_token *out, int cap,
                     int *n_out, struct err *err);
 /* The next step to send, built in mem; *step NULL when nothing can run now. */
 int schedule_next(struct schedule *s, struct arena *mem, Muster__Step **step, struct err *err);
+/* Whose logits are these? Valid until the step's Tokens; false: of a sequence that has ended. */
+bool schedule_who(const struct schedule *s, uint64_t step, int slot, uint64_t *sequence);
 /* Nothing waiting, running or in flight. */
 bool schedule_idle(const struct schedule *s);
+
+/* For logs, tests and the server's status. */
+struct schedule_counts { int waiting, running, in_flight, free_pages; uint64_t steps, preempted; };
+struct schedule_counts schedule_counts(const struct schedule *s);
 
 #endif
