@@ -71,9 +71,10 @@ FNR == 1 {
     in_comment = 0
     mpi = FILENAME ~ /^(proto\/(comm|wire)[a-z_]*\.[ch]|coordinator\/main\.c|tests\/.*)$/
     values = FILENAME ~ /^workers\//
+    tables = FILENAME ~ /^workers\/diffusion\//
 }
 { lines[FILENAME] = FNR }
-length($0) > 110 && FILENAME ~ /\.c$|\.h$/ { say("width", length($0) " columns, 100 is the aim, 110 the limit") }
+length($0) > (FILENAME ~ /^tests\// ? 120 : 110) { say("width", length($0) " columns, 100 is the aim") }
 /\t/ { say("tabs", "a tab; indent by four blanks") }
 /^[ ]*#[ ]*include[ ]*"/ {
     split($0, part, "\"")
@@ -84,9 +85,13 @@ length($0) > 110 && FILENAME ~ /\.c$|\.h$/ { say("width", length($0) " columns, 
     code = code_of($0)
     if (!mpi && match(code, /(^|[^A-Za-z0-9_])P?MPI_[A-Z][A-Za-z_]*[ ]*\(/))
         say("mpi", "calls " substr(code, RSTART, RLENGTH) "): only proto/comm, proto/wire and mains may")
-    # glibc picks these by processor, so their bits differ between machines.
-    if (values && match(code, /(^|[^A-Za-z0-9_.>])(exp|exp2|exp10|expm1|log|log2|log10|log1p|sin|cos|tan|sincos|asin|acos|atan|atan2|sinh|cosh|tanh|erf|erfc|pow|cbrt|lgamma|tgamma)[fl]?[ ]*\(/))
-        say("libm", "calls " substr(code, RSTART, RLENGTH) "): value paths use kernels of our own")
+    # glibc picks these by processor, so their bits differ between machines. Tables may be computed in
+    # double, where the difference is rounded away: in files of schedules, or on a line that says so.
+    if (values && match(code, /(^|[^A-Za-z0-9_.>])(exp|exp2|exp10|expm1|log|log2|log10|log1p|sin|cos|tan|sincos|asin|acos|atan|atan2|sinh|cosh|tanh|erf|erfc|pow|cbrt|lgamma|tgamma)[fl]?[ ]*\(/)) {
+        called = substr(code, RSTART, RLENGTH)
+        if (called ~ /f[ ]*\($/ && called !~ /erf[ ]*\($/ || !(tables || $0 ~ /\/\*.*table/))
+            say("libm", "calls " called "): value paths use kernels of our own")
+    }
 }
 END {
     for (f in lines) if (lines[f] > 1000)

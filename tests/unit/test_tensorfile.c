@@ -2,7 +2,7 @@
  * damage. */
 #include "workers/weights/tensorfile.h"
 
-#include "filebytes.h"
+#include "tests/unit/filebytes.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
