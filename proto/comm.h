@@ -90,6 +90,9 @@ void comm_close(struct comm *c);
 int comm_wait(struct comm *c, struct comm_req *req, struct err *err);
 int comm_wait_all(struct comm *c, struct comm_req *reqs, int n, struct err *err);
 
+/* What a loop that waits does between looks, after waiting so long: nothing, yield, sleep. */
+void comm_give_way(int64_t waited_us);
+
 /* Blocking pairs of the above. Block until peer `peer` receives / sends on ch. */
 int comm_send(struct comm *c, int peer, enum comm_channel ch, const void *buf, size_t bytes,
               struct err *err);

@@ -14,7 +14,7 @@
 enum wire_dtype { WIRE_F32 = 0, WIRE_BF16 = 1, WIRE_Q8_0 = 2, WIRE_U8 = 3, WIRE_I32 = 4 };
 enum wire_kind { WIRE_ACTIVATION = 0, WIRE_PARTIAL = 1, WIRE_EMBED = 2, WIRE_LOGITS = 3,
                  WIRE_CANDIDATES = 4, WIRE_WEIGHTS = 5, WIRE_SUM = 6 };
-enum { WIRE_DIMS_MAX = 4, WIRE_HEADER_MAX = 96 };
+enum { WIRE_DIMS_MAX = 4, WIRE_HEADER_MAX = 192 };
 
 struct wire_tensor {
     uint32_t network, layer, kind, dtype;
@@ -25,12 +25,12 @@ struct wire_tensor {
     size_t data_bytes;
 };
 
-/* Bytes of a tensor of n numbers in dtype (q8_0: 34 for each 32, n rounded up). */
+/* Bytes of a tensor of n numbers in dtype (q8_0: for each 32 a bf16 scale and 32 signed bytes, n rounded up). */
 size_t wire_data_bytes(enum wire_dtype dtype, uint64_t n);
 
 /* An Activation message around data that the caller writes itself, in place: writes the header into
  * msg and sets *data to where t->data_bytes must go; returns the whole message's size. msg has room
- * for WIRE_HEADER_MAX + t->data_bytes. No copy is made. */
+ * for WIRE_HEADER_MAX + t->data_bytes; where msg is 64-byte aligned *data is too. No copy is made. */
 size_t wire_tensor_begin(uint8_t *msg, uint32_t epoch, const struct wire_tensor *t, void **data);
 
 /* Views the tensor in a received message; t->data points into msg. Checks that shape, dtype and data
