@@ -34,6 +34,7 @@ struct kernels {
     void (*rmsnorm)(float *out, const float *x, const float *w, int n, float eps);
     void (*layernorm)(float *out, const float *x, const float *w, const float *b, int n, float eps);
     void (*add)(float *out, const float *a, const float *b, int64_t n);
+    void (*add_scaled)(float *out, const float *x, float s, int64_t n);     /* out += s x */
     void (*scale)(float *x, float s, int64_t n);
     /* out = act(gate) * up. */
     void (*silu_mul)(float *out, const float *gate, const float *up, int64_t n);
@@ -48,8 +49,15 @@ struct kernels {
     void (*tanh)(float *out, const float *x, int64_t n);
     void (*sigmoid)(float *out, const float *x, int64_t n);
     void (*erf)(float *out, const float *x, int64_t n);
-    /* Attention of one query row for the n_group query heads that share one KV head; see attention.h. */
-    const struct attention_row *attention;
+    void (*log)(float *out, const float *x, int64_t n);
+    void (*sincos)(float *sine, float *cosine, const float *x, int64_t n);  /* |x| < 1e6 */
+    void (*exp_f64)(double *out, const double *x, int64_t n);
+    /* First index of the largest number; NaN is never the largest. */
+    int64_t (*argmax)(const float *x, int64_t n);
+    /* Sum of exp((x - max) inverse) in units of 2^-40, each term cut to a whole number of them: the
+     * sum is exact, so it may be taken in parts and in any order. max is the largest x. */
+    int64_t (*exp_sum)(const float *x, float max, float inverse, int64_t n);
+    const struct attention_row *attention;      /* attention.h */
 };
 
 /* The row for isa (rows missing a member inherit it from the next lower isa). */
