@@ -17,7 +17,7 @@
 #include <stdbool.h>
 
 enum {
-    ATTENTION_BLOCK = 32,       /* keys between two looks at the running maximum */
+    ATTENTION_BLOCK = 64,       /* keys between two looks at the running maximum */
     ATTENTION_ROWS = 64,        /* query rows times heads of one call */
     ATTENTION_GROUP = 32,       /* dims that share a Q8_0 scale */
     ATTENTION_DIM_MAX = 1024

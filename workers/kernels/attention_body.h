@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILE = 8, WIDE = 2 * VEC, GROUP = ATTENTION_GROUP };
+enum { TILE = 8, WIDE = 2 * VEC, GROUP = ATTENTION_GROUP, MARGIN = 8 };
 
 /* What a call keeps for its M query rows (position by position, heads inside). */
 struct work {
@@ -79,11 +79,11 @@ INLINE void dot_tile(enum dtype type, const int rows, vf acc[TILE][2], const flo
     }
 }
 
-/* scores [rows][ATTENTION_BLOCK] of the keys from `token` on. */
+/* scores [rows][ATTENTION_BLOCK] of n_keys keys (rounded up to WIDE) from `token` on. */
 INLINE void score_tile(enum dtype type, const int rows, float *scores, const float *const *q,
-                       const struct attention_page *l, const uint8_t *page, int token)
+                       const struct attention_page *l, const uint8_t *page, int token, int n_keys)
 {
-    for (int part = 0; part < ATTENTION_BLOCK; part += WIDE) {
+    for (int part = 0; part < n_keys; part += WIDE) {
         vf acc[TILE][2];
         int64_t at = token + part, t = l->page_tokens;
         for (int r = 0; r < rows; r++)
@@ -175,14 +175,17 @@ static vf masked(vf s, int key, int position, int window)
     return s;
 }
 
-/* Turns row m's scores into weights relative to its running maximum, which may move. */
-static void soften(struct work *w, const struct attention_call *call, int value_dim, int m, int start)
+/* Turns row m's scores into weights relative to its running maximum. That moves only when it is left
+ * behind by MARGIN (e^8 harms no float): a move is a mispredicted branch and a pass over the sums. Keys that the row
+ * does not see get weight 0, and adding 0 changes nothing: so n_keys, which neighbours set, never shows. */
+static void soften(struct work *w, const struct attention_call *call, int value_dim, int m, int start,
+                   int n_keys)
 {
-    enum { N = ATTENTION_BLOCK / VEC };
+    int n = (n_keys + VEC - 1) / VEC;
     float *scores = w->scores + m * ATTENTION_BLOCK, *total = w->total + m * VEC;
     int position = call->position + m / call->n_group;
-    vf s[N], most = vf_set(-__builtin_inff());
-    for (int i = 0; i < N; i++) {
+    vf s[ATTENTION_BLOCK / VEC], most = vf_set(-__builtin_inff());
+    for (int i = 0; i < n; i++) {
         s[i] = vf_load(scores + i * VEC) * vf_set(call->scale);
         if (call->softcap > 0)
             s[i] = vf_set(call->softcap) * vmath_tanh_vec(s[i] / vf_set(call->softcap));
@@ -191,7 +194,9 @@ static void soften(struct work *w, const struct attention_call *call, int value_
     }
     float top = vf_max_lane(most);
     vf sum = vf_load(total);
-    if (top > w->top[m]) {
+    if (w->top[m] == -__builtin_inff()) {
+        w->top[m] = top;
+    } else if (top > w->top[m] + MARGIN) {
         vf shrink = vmath_exp_vec(vf_set(w->top[m] - top));
         float *sums = w->sums + m * w->sums_stride;
         for (int d = 0; d < value_dim; d += VEC)
@@ -199,7 +204,7 @@ static void soften(struct work *w, const struct attention_call *call, int value_
         sum = sum * shrink;
         w->top[m] = top;
     }
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < n; i++) {
         s[i] = vmath_exp_vec(s[i] - vf_set(w->top[m]));
         sum = sum + s[i];
         vf_store(scores + i * VEC, s[i]);
@@ -233,15 +238,16 @@ INLINE void run_block(enum dtype type, const struct attention_cache *c,
     int token = start % l->page_tokens, first, end;
     attention_active(call, start, &first, &end);
     int m0 = first * call->n_group, m1 = end * call->n_group;
-    int m = m0;
-#define SCORE(rows) score_tile(type, rows, w->scores + m * ATTENTION_BLOCK, w->q + m, l, page, token)
-    TILES(m, m1, SCORE)
-#undef SCORE
-    for (m = m0; m < m1; m++)
-        soften(w, call, l->value_dim, m, start);
     /* Values past the last query's position may be anything: another sequence's, or never written. */
     int n_keys = call->position + end - start;
     n_keys = n_keys < ATTENTION_BLOCK ? n_keys : ATTENTION_BLOCK;
+    int m = m0;
+#define SCORE(rows) score_tile(type, rows, w->scores + m * ATTENTION_BLOCK, w->q + m, l, page, token,   \
+                               n_keys)
+    TILES(m, m1, SCORE)
+#undef SCORE
+    for (m = m0; m < m1; m++)
+        soften(w, call, l->value_dim, m, start, n_keys);
     m = m0;
 #define SUM(rows) sum_rows(type, rows, w->sums + m * w->sums_stride, w->sums_stride,               \
                            w->scores + m * ATTENTION_BLOCK, l, page, token, n_keys)
