@@ -306,7 +306,8 @@ static void to_f16(uint16_t *out, const float *x, int n)
 {
     for (int i = 0; i < n; i += 8) {
         int k = n - i < 8 ? n - i : 8;
-        __m256i lanes = _mm256_cmpgt_epi32(_mm256_set1_epi32(k), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        __m256i lanes = _mm256_cmpgt_epi32(_mm256_set1_epi32(k), index);
         __m256 y = _mm256_maskload_ps(x + i, lanes), top = _mm256_set1_ps(65504.0f);
         y = _mm256_min_ps(top, _mm256_max_ps(_mm256_set1_ps(-65504.0f), y));
         __m128i h = _mm256_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT);

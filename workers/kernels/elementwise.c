@@ -139,7 +139,7 @@ static int64_t argmax(const float *x, int64_t n)
     for (int64_t i = 1; i < n; i++)
         if (x[i] > x[best] || x[best] != x[best])
             best = i;
-    return best;
+    return x[best] == x[best] ? best : 0;
 }
 
 static int64_t exp_sum(const float *x, float max, float inverse, int64_t n)
