@@ -175,9 +175,10 @@ static vf masked(vf s, int key, int position, int window)
     return s;
 }
 
-/* Turns row m's scores into weights relative to its running maximum. That moves only when it is left
- * behind by MARGIN (e^8 harms no float): a move is a mispredicted branch and a pass over the sums. Keys that the row
- * does not see get weight 0, and adding 0 changes nothing: so n_keys, which neighbours set, never shows. */
+/* Turns row m's scores into weights relative to its running maximum. That moves only when it is
+ * left behind by MARGIN (e^8 harms no float): a move is a mispredicted branch and a pass over the
+ * sums. Keys that the row does not see get weight 0, and adding 0 changes nothing: so n_keys, which
+ * neighbours set, never shows. */
 static void soften(struct work *w, const struct attention_call *call, int value_dim, int m, int start,
                    int n_keys)
 {
