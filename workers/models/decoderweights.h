@@ -28,13 +28,20 @@ struct decoder_weights {
     int ffn_begin, ffn_local, expert_ffn_begin, expert_ffn_local;
     int vocab_begin, vocab_local;               /* rows of embedding and head */
     struct linear embed;                        /* first stage (and last when tied) */
-    struct linear head;                         /* last stage; the embedding itself when tied */
+    struct linear head;                         /* last stage; the embedding itself when tied (shares
+                                                   its packed bytes) */
     float *out_norm;
-    struct layer_weights *layer;                /* [layer_end - layer_begin] */
+    struct layer_weights *layer;                /* [n_layers] from layer_begin */
+    int n_layers;
     uint8_t *base; size_t bytes;                /* the packed shard */
     uint64_t file_bytes;                        /* bytes of the file that it stands for */
     double seconds;
 };
+
+/* Query heads per unit of the cut of attention's K: the o product is summed by split_program_for(
+ * n_heads * value_dim, decoder_head_unit(c) * value_dim, m->leaves, m->segments). FFN and expert
+ * columns are cut in units of SPLIT_GROUP. */
+int decoder_head_unit(const struct model_config *c);
 
 /* Vocabulary rows of tp rank i: whole panels, as even as can be. In proportion to its segments. */
 struct split_range decoder_vocab_range(int vocab, const struct mesh *m, int i);

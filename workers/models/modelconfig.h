@@ -10,7 +10,8 @@
 
 #include <stdbool.h>
 
-enum { MODEL_LAYERS_MAX = 1024, MODEL_EOS_MAX = 16 };
+enum { MODEL_LAYERS_MAX = 1024, MODEL_EOS_MAX = 16, MODEL_HEADS_MAX = 4096,
+       MODEL_HEAD_DIM_MAX = 1024, MODEL_EXPERTS_MAX = 4096 };
 
 enum ffn_act { ACT_SILU, ACT_GELU_TANH, ACT_SWIGLU_OSS };
 enum rope_kind { ROPE_NORM, ROPE_NEOX };        /* pairs (2i, 2i+1) | (i, i + n_rot/2) */
@@ -26,7 +27,8 @@ struct rope_config {
     float beta_fast, beta_slow, attn_factor;    /* yarn, longrope: cos and sin times attn_factor (final) */
     bool truncate;                              /* yarn: floor and ceil the range */
     int original_context;
-    const float *divisors;                      /* [n_rot/2] from rope_freqs.weight, or NULL */
+    const float *divisors;                      /* [n_rot/2] from rope_freqs.weight, or NULL: the
+                                                   angle of pair i is divided by divisors[i] */
     const float *short_factors, *long_factors;  /* [n_rot/2] longrope */
 };
 
@@ -36,13 +38,15 @@ struct layer_config {
     bool moe;
 };
 
+struct arch;
 struct model_config {
     char arch[32], name[96], format[8];         /* row of archs.c; general.name; "gguf" | "hf" */
     int n_layers, dim, n_heads, n_kv_heads, head_dim, value_dim, ffn_dim, vocab, context;
     float norm_eps, embed_scale, q_scale;       /* q_scale multiplies q k^T */
     float attn_softcap, final_softcap;          /* 0: none */
     bool tied, qkv_bias, o_bias, qk_norm, post_norms, sinks;
-    bool norm_plus_one;                         /* the file stores w, the norm uses 1 + w */
+    bool norm_plus_one;                         /* the file stores w, the norm uses 1 + w: the loader
+                                                   adds it, weights in memory are ready to use */
     enum ffn_act act;
     float act_limit;                            /* gpt-oss: 7 */
     enum rope_kind rope_kind;
@@ -53,6 +57,9 @@ struct model_config {
     bool moe_renormalise, router_bias, expert_bias;
     struct layer_config *layer;                 /* [n_layers] */
     int eos[MODEL_EOS_MAX], n_eos, bos;         /* bos -1: none */
+    const struct arch *row;                     /* of archs.c */
+    char prefix[32], head_prefix[24];           /* of Hugging Face tensor names: "model.", "" */
+    bool multimodal;                            /* the folder holds other networks' tensors too */
     void *owned;                                /* arrays above; model_config_free */
 };
 
