@@ -1,4 +1,5 @@
-/* dtype_q.c - blocks of 32 elements with one scale (and a minimum): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0.
+/* dtype_q.c - blocks of 32 elements with one scale (and a minimum): Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+ *         and Q8_1 for activations.
  * Layout: nibble byte j holds element j (low) and element j + 16 (high); the fifth bits of Q5 lie in
  *         a u32 by element number.
  * Traps:  quantising divides once (x * (1 / d)) and uses the f32 scale, which is stored as f16
@@ -201,5 +202,22 @@ QUANTISE(q8_0)
         store_u16(p, dtype_f32_to_f16(d));
         for (int j = 0; j < QB; j++)
             p[2 + j] = (uint8_t)rounded_i8(in[j] * inv);
+    }
+}
+
+/* The form of activations against Q4_1 and Q5_1: d, then d * sum of the codes, both f16 of f32. */
+QUANTISE(q8_1)
+{
+    uint8_t *p = blocks;
+    for (int64_t b = 0; b < n / QB; b++, p += 36, in += QB) {
+        float d = fabsf(extreme(in)) / 127.0f, inv = inverse(d);
+        int sum = 0;
+        for (int j = 0; j < QB; j++) {
+            int8_t q = rounded_i8(in[j] * inv);
+            p[4 + j] = (uint8_t)q;
+            sum += q;
+        }
+        store_u16(p, dtype_f32_to_f16(d));
+        store_u16(p + 2, dtype_f32_to_f16((float)sum * d));
     }
 }

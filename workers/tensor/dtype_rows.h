@@ -29,11 +29,13 @@ DEQUANTISE(q4_1);
 DEQUANTISE(q5_0);
 DEQUANTISE(q5_1);
 DEQUANTISE(q8_0);
+QUANTISE(q8_1);
 QUANTISE(q4_0);
 QUANTISE(q4_1);
 QUANTISE(q5_0);
 QUANTISE(q5_1);
 QUANTISE(q8_0);
+QUANTISE(q8_1);
 
 /* dtype_k.c: superblocks of 256 elements. */
 DEQUANTISE(q2_k);
@@ -41,6 +43,39 @@ DEQUANTISE(q3_k);
 DEQUANTISE(q4_k);
 DEQUANTISE(q5_k);
 DEQUANTISE(q6_k);
+QUANTISE(q8_k);
+
+/* dtype_fp4.c: codebooks of 16. */
+DEQUANTISE(iq4_nl);
+DEQUANTISE(iq4_xs);
+DEQUANTISE(mxfp4);
+DEQUANTISE(nvfp4);
+QUANTISE(mxfp4);
+
+/* dtype_tq.c: ternary. */
+DEQUANTISE(tq1_0);
+DEQUANTISE(tq2_0);
+QUANTISE(tq1_0);
+QUANTISE(tq2_0);
+
+/* dtype_iq.c: grids. */
+DEQUANTISE(iq2_xxs);
+DEQUANTISE(iq2_xs);
+DEQUANTISE(iq2_s);
+DEQUANTISE(iq3_xxs);
+DEQUANTISE(iq3_s);
+DEQUANTISE(iq1_s);
+DEQUANTISE(iq1_m);
+
+/* dtype_kwrite.c: encoders that search for scales. */
+QUANTISE(q2_k);
+QUANTISE(q3_k);
+QUANTISE(q4_k);
+QUANTISE(q5_k);
+QUANTISE(q6_k);
+QUANTISE(q8_k);
+QUANTISE(iq4_nl);
+QUANTISE(iq4_xs);
 
 /* Scales and codes are little-endian in files, as on every machine this is built for. */
 static inline uint16_t load_u16(const uint8_t *p)
