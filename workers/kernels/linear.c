@@ -11,6 +11,8 @@ static bool blas_tiles;
 
 static const struct linear_kernels *const table[ISA_COUNT] = {
     [ISA_SCALAR] = &linear_kernels_plain,
+    [ISA_AVX2] = &linear_kernels_avx2,
+    [ISA_AVX512] = &linear_kernels_avx512,
 };
 
 void linear_refuse(enum isa isa, enum dtype type, enum role role)
@@ -123,16 +125,16 @@ static void segment_pairs(const struct linear_choice *c, const struct linear_pan
 {
     memset(s->pair, 0, (size_t)n_rows * 2 * LINEAR_PANEL * sizeof *s->pair);
     if (c->family == FAMILY_BF16) {
-        c->dot_bf16((const uint16_t *)(w->q + (size_t)b0 * 1024), (b1 - b0) * 32,
+        c->dot_bf16((const uint16_t *)(w->q + (size_t)b0 * 1024), (b1 - b0) * 32, w->ahead,
                     x + (size_t)b0 * 64, xs, n_rows, s->pair);
     } else if (w->type == DT_F32) {
-        c->dot_f32((const float *)(w->q + (size_t)b0 * 2048), (b1 - b0) * 32, x + (size_t)b0 * 128,
-                   xs, n_rows, s->pair);
+        c->dot_f32((const float *)(w->q + (size_t)b0 * 2048), (b1 - b0) * 32, w->ahead,
+                   x + (size_t)b0 * 128, xs, n_rows, s->pair);
     } else {
         for (int b = b0; b < b1; b += CHUNK) {
             int end = b + CHUNK < b1 ? b + CHUNK : b1;
             c->expand(w, b, end, s->chunk);
-            c->dot_f32(s->chunk, (end - b) * 32, x + (size_t)b * 128, xs, n_rows, s->pair);
+            c->dot_f32(s->chunk, (end - b) * 32, 0, x + (size_t)b * 128, xs, n_rows, s->pair);
         }
     }
     for (int r = 0; r < n_rows; r++)
@@ -174,11 +176,11 @@ void linear_run(const struct linear *l, enum isa isa, enum compute compute, enum
     size_t xs = linear_x_stride(c.family, l->k);
     struct tile_scratch *s = scratch;
     for (int p = p0; p < p1; p++) {
-        struct linear_panel w = linear_panel_at(l, p);
         int lanes = l->n_out - p * LINEAR_PANEL < LINEAR_PANEL ? l->n_out - p * LINEAR_PANEL
                                                                : LINEAR_PANEL;
         for (int r0 = 0; r0 < n_rows; r0 += ROW_TILE) {
             int rows = n_rows - r0 < ROW_TILE ? n_rows - r0 : ROW_TILE;
+            struct linear_panel w = linear_panel_at(l, p, r0 == 0 && p + 1 < p1);
             int height = run_program(&c, &w, prog, (const uint8_t *)xq + (size_t)r0 * xs, xs, rows, s);
             ASSERT(height == prog->n_piece);
             for (int i = 0; i < height; i++)

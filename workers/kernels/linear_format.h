@@ -42,8 +42,10 @@ struct linear_panel {
     const uint8_t *h, *s, *q;
     int phase;                  /* sub-block inside its superblock that column 0 is */
     int k;                      /* columns held */
+    size_t ahead;               /* bytes to the same place of the panel to prefetch; 0 none */
 };
-struct linear_panel linear_panel_at(const struct linear *l, int p);
+/* next: prefetch the panel after it. */
+struct linear_panel linear_panel_at(const struct linear *l, int p, bool next);
 
 /* Elements of the unit in which LAYOUT_FILE keeps a row, and its bytes. */
 int linear_file_unit(enum dtype type);
@@ -80,13 +82,14 @@ typedef void linear_dot_q8(const struct linear_panel *w, int b0, int b1, const u
                            size_t xs, int n_rows, float *acc);
 /* out [(b1 - b0) 32][16] f32 = the weights. */
 typedef void linear_expand(const struct linear_panel *w, int b0, int b1, float *out);
-/* acc [n_rows][2][16] += w [k][16] times x [n_rows][k], even and odd k apart; k is even. */
-typedef void linear_dot_f32(const float *w, int k, const uint8_t *x, size_t xs, int n_rows,
-                            float *acc);
+/* acc [n_rows][2][16] += w [k][16] times x [n_rows][k], even and odd k apart; k is even.
+ * Prefetches w + ahead bytes unless ahead is 0. */
+typedef void linear_dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                            int n_rows, float *acc);
 /* The same for w [k / 2][16][2] bf16: pairs (2 i, 2 i + 1), odd element first; even and odd i apart.
  * k is a multiple of 4. */
-typedef void linear_dot_bf16(const uint16_t *w, int k, const uint8_t *x, size_t xs, int n_rows,
-                             float *acc);
+typedef void linear_dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                             int n_rows, float *acc);
 /* One row of x [k], padded to whole blocks of 32. */
 typedef void linear_prepare(void *dst, const float *x, int k);
 
@@ -98,6 +101,6 @@ struct linear_kernels {
     linear_prepare *prepare_q8, *prepare_bf16;
 };
 
-extern const struct linear_kernels linear_kernels_plain;
+extern const struct linear_kernels linear_kernels_plain, linear_kernels_avx2, linear_kernels_avx512;
 
 #endif

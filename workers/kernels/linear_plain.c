@@ -1,6 +1,6 @@
 /* The reference rows in plain C. Every other integer and f32 row computes the same operations in the
  * same order (a fused multiply-add where they have one), so they must give the same bits. */
-#include "workers/kernels/linear_format.h"
+#include "workers/kernels/linear_traits.h"
 
 #include <math.h>
 #include <string.h>
@@ -88,18 +88,6 @@ static struct lane lane_decode(const struct linear_panel *w, const struct linear
     }
     scales_at(w, f, b, lane, out.d, out.m);
     return out;
-}
-
-/* Scale of each half apart (16 weights), or one of all 32? */
-static bool half_scales(enum dtype type)
-{
-    return type == DT_Q6_K || type == DT_Q3_K || type == DT_Q2_K;
-}
-
-static bool has_minimum(enum dtype type)
-{
-    return type == DT_Q4_1 || type == DT_Q5_1 || type == DT_Q4_K || type == DT_Q5_K ||
-           type == DT_Q2_K;
 }
 
 static int dot_int(const int *a, const int8_t *b, int n)
@@ -200,7 +188,8 @@ static void expand_file(const struct linear_panel *w, int b0, int b1, float *out
     }
 }
 
-static void dot_f32(const float *w, int k, const uint8_t *x, size_t xs, int n_rows, float *acc)
+static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                    float *acc)
 {
     for (int r = 0; r < n_rows; r++) {
         const float *xr = (const float *)(x + (size_t)r * xs);
@@ -213,7 +202,8 @@ static void dot_f32(const float *w, int k, const uint8_t *x, size_t xs, int n_ro
     }
 }
 
-static void dot_bf16(const uint16_t *w, int k, const uint8_t *x, size_t xs, int n_rows, float *acc)
+static void dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                     float *acc)
 {
     for (int r = 0; r < n_rows; r++) {
         const uint16_t *xr = (const uint16_t *)(x + (size_t)r * xs);
@@ -275,27 +265,6 @@ static void prepare_bf16(void *dst, const float *x, int k)
         out[i] = 0;
 }
 
-const struct linear_kernels linear_kernels_plain = {
-    .dot_q8 = {[DT_Q8_0] = dot_q8, [DT_Q4_0] = dot_q8, [DT_Q4_1] = dot_q8, [DT_Q5_0] = dot_q8,
-               [DT_Q5_1] = dot_q8, [DT_IQ4_NL] = dot_q8, [DT_MXFP4] = dot_q8, [DT_Q4_K] = dot_q8,
-               [DT_Q5_K] = dot_q8, [DT_Q6_K] = dot_q8, [DT_Q3_K] = dot_q8, [DT_Q2_K] = dot_q8,
-               [DT_IQ4_XS] = dot_q8},
-    .expand = {[DT_F32] = expand_f32, [DT_F16] = expand_f16, [DT_BF16] = expand_bf16,
-               [DT_Q8_0] = expand_codes, [DT_Q4_0] = expand_codes, [DT_Q4_1] = expand_codes,
-               [DT_Q5_0] = expand_codes, [DT_Q5_1] = expand_codes, [DT_IQ4_NL] = expand_codes,
-               [DT_MXFP4] = expand_codes, [DT_Q4_K] = expand_codes, [DT_Q5_K] = expand_codes,
-               [DT_Q6_K] = expand_codes, [DT_Q3_K] = expand_codes, [DT_Q2_K] = expand_codes,
-               [DT_IQ4_XS] = expand_codes, [DT_IQ2_XXS] = expand_file, [DT_IQ2_XS] = expand_file,
-               [DT_IQ3_XXS] = expand_file, [DT_IQ1_S] = expand_file, [DT_IQ3_S] = expand_file,
-               [DT_IQ2_S] = expand_file, [DT_IQ1_M] = expand_file, [DT_TQ1_0] = expand_file,
-               [DT_TQ2_0] = expand_file, [DT_NVFP4] = expand_file, [DT_F8_E4M3] = expand_file,
-               [DT_F8_E5M2] = expand_file, [DT_F64] = expand_file},
-    .dot_f32 = dot_f32,
-    .dot_bf16 = dot_bf16,
-    .prepare_q8 = prepare_q8,
-    .prepare_bf16 = prepare_bf16,
-};
-
 /* n numbers of one lane of a plain type, from column 0. */
 static void plain_row(const struct linear_panel *w, enum layout layout, int lane, float *out)
 {
@@ -327,7 +296,7 @@ static void file_row(const struct linear_panel *w, int lane, float *out)
 void linear_row(const struct linear *l, int row, float *out)
 {
     struct linear_format f = linear_format(l->type);
-    struct linear_panel w = linear_panel_at(l, row / LINEAR_PANEL);
+    struct linear_panel w = linear_panel_at(l, row / LINEAR_PANEL, false);
     int lane = row % LINEAR_PANEL;
     if (f.layout == LAYOUT_CODES)
         for (int b = 0; b < linear_blocks(l->k); b++)
@@ -337,3 +306,19 @@ void linear_row(const struct linear *l, int row, float *out)
     else
         plain_row(&w, f.layout, lane, out);
 }
+
+#define DOT(name, type) [type] = dot_q8,
+#define EXPAND(name, type) [type] = expand_codes,
+const struct linear_kernels linear_kernels_plain = {
+    .dot_q8 = {LINEAR_CODE_TYPES(DOT)},
+    .expand = {LINEAR_CODE_TYPES(EXPAND)[DT_F32] = expand_f32, [DT_F16] = expand_f16,
+               [DT_BF16] = expand_bf16, [DT_IQ2_XXS] = expand_file, [DT_IQ2_XS] = expand_file,
+               [DT_IQ3_XXS] = expand_file, [DT_IQ1_S] = expand_file, [DT_IQ3_S] = expand_file,
+               [DT_IQ2_S] = expand_file, [DT_IQ1_M] = expand_file, [DT_TQ1_0] = expand_file,
+               [DT_TQ2_0] = expand_file, [DT_NVFP4] = expand_file, [DT_F8_E4M3] = expand_file,
+               [DT_F8_E5M2] = expand_file, [DT_F64] = expand_file},
+    .dot_f32 = dot_f32,
+    .dot_bf16 = dot_bf16,
+    .prepare_q8 = prepare_q8,
+    .prepare_bf16 = prepare_bf16,
+};

@@ -1,0 +1,353 @@
+/* AVX-512 rows: one output row per 32-bit lane, VNNI for the integer dots.
+ * The functions are written once over a constant `type` and row count and folded by the compiler;
+ * each instance is one kernel of the table. */
+#include "workers/kernels/linear_traits.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+FOLDED __m512i load(const void *p) { return _mm512_loadu_si512(p); }
+FOLDED __m512 load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
+FOLDED __m512 load_u8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p)));
+}
+FOLDED __m512 load_i8(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+
+/* Bits moved by n (left when positive), kept where mask has them, joined to low. */
+FOLDED __m512i join(__m512i low, __m512i high, int n, int mask)
+{
+    __m512i moved = n >= 0 ? _mm512_slli_epi32(high, (unsigned)n) : _mm512_srli_epi32(high, (unsigned)-n);
+    return _mm512_ternarylogic_epi32(low, moved, _mm512_set1_epi8((char)mask), 0xf8);   /* a | (b & c) */
+}
+
+/* The codebooks as unsigned bytes, value + offset. */
+FOLDED __m512i codebook(enum dtype type)
+{
+    return _mm512_broadcast_i32x4(
+        type == DT_MXFP4 ? _mm_setr_epi8(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4)
+                         : _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, (char)129, (char)141,
+                                         (char)153, (char)166, (char)181, (char)197, (char)217,
+                                         (char)241));
+}
+
+/* w[g]: unsigned bytes k = 4 g + b of each lane. */
+FOLDED void load_codes(enum dtype type, const uint8_t *q, __m512i w[8])
+{
+    const __m512i low4 = _mm512_set1_epi8(15), low2 = _mm512_set1_epi8(3);
+    int bits = code_bits(type);
+    if (bits == 8) {
+        UNROLL for (int g = 0; g < 8; g++)
+            w[g] = load(q + 64 * g);
+        return;
+    }
+    if (bits >= 4) {
+        UNROLL for (int j = 0; j < 4; j++) {
+            __m512i v = load(q + 64 * j);
+            w[j] = _mm512_and_si512(v, low4);
+            w[j + 4] = _mm512_and_si512(_mm512_srli_epi32(v, 4), low4);
+        }
+    } else {
+        UNROLL for (int g = 0; g < 8; g++)
+            w[g] = _mm512_and_si512(_mm512_srli_epi32(load(q + 64 * (g / 4)), 2 * (g % 4)), low2);
+    }
+    if (bits == 6) {
+        UNROLL for (int g = 0; g < 8; g++)
+            w[g] = join(w[g], load(q + 256 + 64 * (g / 4)), 4 - 2 * (g % 4), 0x30);
+    } else if (bits % 2) {
+        __m512i high = load(q + 64 * (bits - 1));
+        UNROLL for (int g = 0; g < 8; g++)
+            w[g] = join(w[g], high, bits - 1 - g, 1 << (bits - 1));
+    }
+    if (has_codebook(type)) {
+        UNROLL for (int g = 0; g < 8; g++)
+            w[g] = _mm512_shuffle_epi8(codebook(type), w[g]);
+    }
+}
+
+/* 2^(e - 128) */
+FOLDED __m512 load_e8m0(const uint8_t *p)
+{
+    __m512i e = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+    __m512 d = _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(e, 23)), _mm512_set1_ps(0.5f));
+    return _mm512_mask_mov_ps(d, _mm512_testn_epi32_mask(e, e), _mm512_set1_ps(0x1p-128f));
+}
+
+/* d and m of block b, for each half where they differ. */
+FOLDED void load_scales(enum dtype type, const struct linear_panel *w, int b, __m512 d[2], __m512 m[2])
+{
+    const uint8_t *h = w->h + (size_t)((w->phase + b) / 8) * header_bytes(type);
+    const uint8_t *s = w->s + (size_t)b * scale_bytes(type);
+    const __m512 sign = _mm512_set1_ps(-0.0f);
+    switch (type) {
+    case DT_Q4_1:
+    case DT_Q5_1:
+        d[0] = load_f16(s);
+        m[0] = load_f16(s + 32);
+        return;
+    case DT_MXFP4:
+        d[0] = load_e8m0(s);
+        return;
+    case DT_Q4_K:
+    case DT_Q5_K:
+        d[0] = _mm512_mul_ps(load_f16(h), load_u8(s));
+        m[0] = _mm512_xor_ps(sign, _mm512_mul_ps(load_f16(h + 32), load_u8(s + 16)));
+        return;
+    case DT_Q2_K:
+        UNROLL for (int i = 0; i < 2; i++) {
+            __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(s + 16 * i)));
+            __m512i scale = _mm512_and_si512(both, _mm512_set1_epi32(15));
+            __m512i min = _mm512_srli_epi32(both, 4);
+            d[i] = _mm512_mul_ps(load_f16(h), _mm512_cvtepi32_ps(scale));
+            m[i] = _mm512_xor_ps(sign, _mm512_mul_ps(load_f16(h + 32), _mm512_cvtepi32_ps(min)));
+        }
+        return;
+    case DT_IQ4_XS:
+        d[0] = _mm512_mul_ps(load_f16(h), load_i8(s));
+        return;
+    case DT_Q6_K:
+    case DT_Q3_K:
+        d[0] = _mm512_mul_ps(load_f16(h), load_i8(s));
+        d[1] = _mm512_mul_ps(load_f16(h), load_i8(s + 16));
+        return;
+    default:
+        d[0] = load_f16(s);
+    }
+}
+
+FOLDED __m512i start(enum dtype type, int32_t neg_sum)
+{
+    int shift = offset_shift(type);
+    return shift < 0 ? _mm512_setzero_si512()
+                     : _mm512_slli_epi32(_mm512_set1_epi32(neg_sum), (unsigned)shift);
+}
+
+FOLDED __m512i dot4(__m512i sum, const __m512i w[4], const int8_t *x)
+{
+    UNROLL for (int g = 0; g < 4; g++) {
+        int32_t four;
+        memcpy(&four, x + 4 * g, 4);
+        sum = _mm512_dpbusd_epi32(sum, w[g], _mm512_set1_epi32(four));
+    }
+    return sum;
+}
+
+/* acc + one block of 16 rows times one block of x. */
+FOLDED __m512 block_dot(enum dtype type, const __m512i w[8], const __m512 d[2], const __m512 m[2],
+                        const struct linear_xblock *x, __m512 acc)
+{
+    __m512 xd = _mm512_set1_ps(x->d);
+    if (half_scales(type)) {
+        __m512i low = dot4(start(type, x->neg_half[0]), w, x->q);
+        __m512i high = dot4(start(type, x->neg_half[1]), w + 4, x->q + 16);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), _mm512_mul_ps(d[0], xd), acc);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_mul_ps(d[1], xd), acc);
+        if (has_minimum(type)) {
+            acc = _mm512_fmadd_ps(m[0], _mm512_set1_ps(x->xs_half[0]), acc);
+            acc = _mm512_fmadd_ps(m[1], _mm512_set1_ps(x->xs_half[1]), acc);
+        }
+        return acc;
+    }
+    __m512i sum = dot4(dot4(start(type, x->neg_sum), w, x->q), w + 4, x->q + 16);
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d[0], xd), acc);
+    return has_minimum(type) ? _mm512_fmadd_ps(m[0], _mm512_set1_ps(x->xs), acc) : acc;
+}
+
+FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, int b0, int b1,
+                     const uint8_t *x, size_t xs, float *out, int pass, int n_pass)
+{
+    __m512 acc[8];
+    struct prefetch next = prefetch_share(type, w, pass, n_pass);
+    UNROLL for (int r = 0; r < rows; r++)
+        acc[r] = _mm512_setzero_ps();
+    for (int b = b0; b < b1; b++) {
+        __m512i codes[8];
+        __m512 d[2], m[2];
+        prefetch_block(type, w, b, next);
+        load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
+        load_scales(type, w, b, d, m);
+        UNROLL for (int r = 0; r < rows; r++)
+            acc[r] = block_dot(type, codes, d, m,
+                               (const struct linear_xblock *)(x + (size_t)r * xs) + b, acc[r]);
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        _mm512_storeu_ps(out + 16 * r, acc[r]);
+}
+
+FOLDED void dot_all(enum dtype type, const struct linear_panel *w, int b0, int b1, const uint8_t *x,
+                    size_t xs, int n_rows, float *acc)
+{
+    int r = 0, pass = 0, n_pass = n_rows / 8 + (n_rows & 4) / 4 + (n_rows & 2) / 2 + (n_rows & 1);
+    for (; r + 8 <= n_rows; r += 8)
+        dot_rows(type, 8, w, b0, b1, x + (size_t)r * xs, xs, acc + 16 * r, pass++, n_pass);
+    if (n_rows & 4) {
+        dot_rows(type, 4, w, b0, b1, x + (size_t)r * xs, xs, acc + 16 * r, pass++, n_pass);
+        r += 4;
+    }
+    if (n_rows & 2) {
+        dot_rows(type, 2, w, b0, b1, x + (size_t)r * xs, xs, acc + 16 * r, pass++, n_pass);
+        r += 2;
+    }
+    if (n_rows & 1)
+        dot_rows(type, 1, w, b0, b1, x + (size_t)r * xs, xs, acc + 16 * r, pass, n_pass);
+}
+
+/* out [32][16] per block: (code - offset) d, then + m, each rounded as dtype's dequantise does. */
+FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, int b1, float *out)
+{
+    const __m512i byte = _mm512_set1_epi32(255);
+    for (int b = b0; b < b1; b++, out += 32 * LINEAR_PANEL) {
+        __m512i codes[8];
+        __m512 d[2], m[2];
+        load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
+        load_scales(type, w, b, d, m);
+        UNROLL for (int g = 0; g < 8; g++) {
+            int half = half_scales(type) ? g / 4 : 0;
+            for (int i = 0; i < 4; i++) {
+                __m512i v = _mm512_and_si512(_mm512_srli_epi32(codes[g], 8 * (unsigned)i), byte);
+                if (offset_shift(type) >= 0)
+                    v = _mm512_sub_epi32(v, _mm512_set1_epi32(1 << (offset_shift(type) & 7)));
+                __m512 f = _mm512_mul_ps(d[half], _mm512_cvtepi32_ps(v));
+                if (has_minimum(type))
+                    f = _mm512_add_ps(f, m[half]);
+                _mm512_storeu_ps(out + (4 * g + i) * LINEAR_PANEL, f);
+            }
+        }
+    }
+}
+
+#define KERNELS(name, type)                                                                        \
+    static void dot_##name(const struct linear_panel *w, int b0, int b1, const uint8_t *x,        \
+                           size_t xs, int n_rows, float *acc)                                      \
+    {                                                                                              \
+        dot_all(type, w, b0, b1, x, xs, n_rows, acc);                                              \
+    }                                                                                              \
+    static void expand_##name(const struct linear_panel *w, int b0, int b1, float *out)           \
+    {                                                                                              \
+        expand_all(type, w, b0, b1, out);                                                          \
+    }
+LINEAR_CODE_TYPES(KERNELS)
+
+static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out)
+{
+    const uint8_t *q = w->q + (size_t)b0 * 1024;
+    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 32; i++)
+        _mm512_storeu_ps(out + 16 * i, load_f16(q + 32 * i));
+}
+
+static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out)
+{
+    const uint8_t *q = w->q + (size_t)b0 * 1024;
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 16; i++) {
+        __m512i v = load(q + 64 * i);
+        _mm512_storeu_si512(out + 32 * i, _mm512_slli_epi32(v, 16));
+        _mm512_storeu_si512(out + 32 * i + 16, _mm512_and_si512(v, high));
+    }
+}
+
+FOLDED void f32_rows(int rows, const float *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                     float *acc)
+{
+    __m512 even[8], odd[8];
+    UNROLL for (int r = 0; r < rows; r++) {
+        even[r] = _mm512_loadu_ps(acc + 32 * r);
+        odd[r] = _mm512_loadu_ps(acc + 32 * r + 16);
+    }
+    for (int i = 0; i < k; i += 2) {
+        const float *at = w + 16 * (size_t)i;
+        if (ahead) {
+            __builtin_prefetch((const uint8_t *)at + ahead, 0, 2);
+            __builtin_prefetch((const uint8_t *)at + ahead + 64, 0, 2);
+        }
+        __m512 w0 = _mm512_loadu_ps(at), w1 = _mm512_loadu_ps(at + 16);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const float *xr = (const float *)(x + (size_t)r * xs) + i;
+            even[r] = _mm512_fmadd_ps(w0, _mm512_set1_ps(xr[0]), even[r]);
+            odd[r] = _mm512_fmadd_ps(w1, _mm512_set1_ps(xr[1]), odd[r]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        _mm512_storeu_ps(acc + 32 * r, even[r]);
+        _mm512_storeu_ps(acc + 32 * r + 16, odd[r]);
+    }
+}
+
+static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                    float *acc)
+{
+    int r = 0;
+    for (; r + 8 <= n_rows; r += 8, ahead = 0)
+        f32_rows(8, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+    if (n_rows & 4) {
+        f32_rows(4, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        ahead = 0;
+        r += 4;
+    }
+    if (n_rows & 2) {
+        f32_rows(2, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        ahead = 0;
+        r += 2;
+    }
+    if (n_rows & 1)
+        f32_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+}
+
+/* One pair of bf16 per lane and of x: exact products, odd element first. */
+FOLDED __m512 pair(__m512i w, const uint16_t *x, __m512 acc)
+{
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(w, high));
+    __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+    acc = _mm512_fmadd_ps(odd, _mm512_set1_ps(dtype_bf16_to_f32(x[1])), acc);
+    return _mm512_fmadd_ps(even, _mm512_set1_ps(dtype_bf16_to_f32(x[0])), acc);
+}
+
+FOLDED void bf16_rows(int rows, const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                      float *acc)
+{
+    __m512 even[4], odd[4];
+    UNROLL for (int r = 0; r < rows; r++) {
+        even[r] = _mm512_loadu_ps(acc + 32 * r);
+        odd[r] = _mm512_loadu_ps(acc + 32 * r + 16);
+    }
+    for (int i = 0; i < k; i += 4) {
+        const uint16_t *at = w + 16 * (size_t)i;
+        if (ahead) {
+            __builtin_prefetch((const uint8_t *)at + ahead, 0, 2);
+            __builtin_prefetch((const uint8_t *)at + ahead + 64, 0, 2);
+        }
+        __m512i w0 = load(at), w1 = load(at + 32);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const uint16_t *xr = (const uint16_t *)(x + (size_t)r * xs) + i;
+            even[r] = pair(w0, xr, even[r]);
+            odd[r] = pair(w1, xr + 2, odd[r]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        _mm512_storeu_ps(acc + 32 * r, even[r]);
+        _mm512_storeu_ps(acc + 32 * r + 16, odd[r]);
+    }
+}
+
+static void dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                     float *acc)
+{
+    int r = 0;
+    for (; r + 4 <= n_rows; r += 4, ahead = 0)
+        bf16_rows(4, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+    for (; r < n_rows; r++, ahead = 0)
+        bf16_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+}
+
+#define DOT(name, type) [type] = dot_##name,
+#define EXPAND(name, type) [type] = expand_##name,
+const struct linear_kernels linear_kernels_avx512 = {
+    .dot_q8 = {LINEAR_CODE_TYPES(DOT)},
+    .expand = {[DT_F16] = expand_f16, [DT_BF16] = expand_bf16, LINEAR_CODE_TYPES(EXPAND)},
+    .dot_f32 = dot_f32,
+    .dot_bf16 = dot_bf16,
+};

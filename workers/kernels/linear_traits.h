@@ -1,0 +1,120 @@
+/* linear_traits.h - a weight type's shape as compile-time constants.
+ * Why:    each vector kernel is written once over a constant `type`; the compiler folds these away.
+ *         They repeat the table of linear_format.c, which the tests compare them with.
+ * Ranks:  not collective. */
+#ifndef MUSTER_LINEAR_TRAITS_H
+#define MUSTER_LINEAR_TRAITS_H
+
+#include "workers/kernels/linear_format.h"
+
+#define FOLDED static inline __attribute__((always_inline, unused))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* The types with integer rows: M(lower-case name, dtype). */
+#define LINEAR_CODE_TYPES(M)                                                                       \
+    M(q8_0, DT_Q8_0)                                                                               \
+    M(q4_0, DT_Q4_0)                                                                               \
+    M(q4_1, DT_Q4_1)                                                                               \
+    M(q5_0, DT_Q5_0)                                                                               \
+    M(q5_1, DT_Q5_1)                                                                               \
+    M(iq4_nl, DT_IQ4_NL)                                                                           \
+    M(mxfp4, DT_MXFP4)                                                                             \
+    M(q4_k, DT_Q4_K)                                                                               \
+    M(q5_k, DT_Q5_K)                                                                               \
+    M(q6_k, DT_Q6_K)                                                                               \
+    M(q3_k, DT_Q3_K)                                                                               \
+    M(q2_k, DT_Q2_K)                                                                               \
+    M(iq4_xs, DT_IQ4_XS)
+
+FOLDED int code_bits(enum dtype t)
+{
+    switch (t) {
+    case DT_Q8_0:
+        return 8;
+    case DT_Q6_K:
+        return 6;
+    case DT_Q5_0:
+    case DT_Q5_1:
+    case DT_Q5_K:
+        return 5;
+    case DT_Q3_K:
+        return 3;
+    case DT_Q2_K:
+        return 2;
+    default:
+        return 4;
+    }
+}
+
+FOLDED bool has_codebook(enum dtype t)
+{
+    return t == DT_IQ4_NL || t == DT_IQ4_XS || t == DT_MXFP4;
+}
+
+/* v = d code + m? */
+FOLDED bool has_minimum(enum dtype t)
+{
+    return t == DT_Q4_1 || t == DT_Q5_1 || t == DT_Q4_K || t == DT_Q5_K || t == DT_Q2_K;
+}
+
+/* Scales for each half of a block (16 weights) apart? */
+FOLDED bool half_scales(enum dtype t) { return t == DT_Q6_K || t == DT_Q3_K || t == DT_Q2_K; }
+
+/* Binary logarithm of the format's offset, -1 for none. */
+FOLDED int offset_shift(enum dtype t)
+{
+    switch (t) {
+    case DT_Q8_0:
+    case DT_IQ4_NL:
+    case DT_IQ4_XS:
+        return 7;
+    case DT_Q4_0:
+        return 3;
+    case DT_Q5_0:
+    case DT_MXFP4:
+        return 4;
+    case DT_Q6_K:
+        return 5;
+    case DT_Q3_K:
+        return 2;
+    default:
+        return -1;
+    }
+}
+
+/* Bytes of a superblock's header and of a block's scales. */
+FOLDED size_t header_bytes(enum dtype t)
+{
+    return t == DT_Q4_K || t == DT_Q5_K || t == DT_Q2_K                ? 64
+           : t == DT_Q6_K || t == DT_Q3_K || t == DT_IQ4_XS ? 32
+                                                                         : 0;
+}
+FOLDED size_t scale_bytes(enum dtype t)
+{
+    return t == DT_Q4_1 || t == DT_Q5_1 ? 64 : t == DT_MXFP4 || t == DT_IQ4_XS ? 16 : 32;
+}
+
+/* Prefetches into L2 one panel ahead: measured 0.94 and 0.89 of the read rate (Q8_0, Q4_K, one row)
+ * against 0.90 and 0.79 for any nearer distance and 0.83 and 0.73 for none. Several passes of rows
+ * over one panel share the lines out: pass i of n fetches lines [from, to) of each block's codes. */
+struct prefetch { int from, to; };
+
+FOLDED struct prefetch prefetch_share(enum dtype type, const struct linear_panel *w, int pass, int n)
+{
+    struct prefetch p = {code_bits(type) * pass / n, w->ahead ? code_bits(type) * (pass + 1) / n : 0};
+    return p;
+}
+
+FOLDED void prefetch_block(enum dtype type, const struct linear_panel *w, int b, struct prefetch p)
+{
+    const uint8_t *q = w->q + w->ahead + (size_t)b * 64 * (size_t)code_bits(type);
+    for (int i = p.from; i < p.to; i++)
+        __builtin_prefetch(q + 64 * i, 0, 2);
+    if (p.from == 0 && p.to > 0) {
+        __builtin_prefetch(w->s + w->ahead + (size_t)b * scale_bytes(type), 0, 2);
+        if (header_bytes(type))
+            __builtin_prefetch(w->h + w->ahead + (size_t)b * header_bytes(type) / 8, 0, 2);
+    }
+}
+
+#endif
