@@ -19,7 +19,7 @@ case ${1-} in
         sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
         ;;
     *)
-        echo "usage: deploy/get-model.sh smollm2" >&2
+        echo "usage: $0 smollm2" >&2
         exit 2
         ;;
 esac

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct shape {
     const char *name;
@@ -38,6 +39,7 @@ struct options {
     const char *out;
     uint64_t seed;
     bool mixed;                         /* q4_k_m: some tensors as Q6_K */
+    bool sparse;                        /* header only: the weights are a hole in the file */
 };
 
 struct tensor {
@@ -54,6 +56,7 @@ struct model {
     struct make_vocab vocab;
     int n_tensors;
     struct tensor tensor[TENSORS_MAX];
+    uint64_t data_bytes;
 };
 
 /* ---- numbers ---- */
@@ -289,7 +292,9 @@ static int write_model(FILE *f, struct model *m)
         put_u64(f, t->offset);
     }
     pad_to(f, 32);
-    for (int i = 0; i < m->n_tensors; i++) {
+    if (m->opt.sparse && (fflush(f) != 0 || ftruncate(fileno(f), ftell(f) + (off_t)m->data_bytes) != 0))
+        return -1;
+    for (int i = 0; i < m->n_tensors && !m->opt.sparse; i++) {
         if (write_tensor(f, m, i) != 0)
             return -1;
         pad_to(f, 32);
@@ -358,6 +363,7 @@ static void list_tensors(struct model *m)
         at += dtype_bytes(t->type->id, t->cols ? t->cols : t->rows) * (size_t)(t->cols ? t->rows : 1);
         at = (at + 31) / 32 * 32;
     }
+    m->data_bytes = at;
 }
 
 /* ---- the command line ---- */
@@ -376,6 +382,7 @@ static const struct argp_option argp_options[] = {
     {"type", 't', "TYPE", 0, "f32, f16, bf16, q8_0, q4_0, q4_1, q4_k, q6_k, or q4_k_m: q4_k with q6_k"},
     {"out", 'o', "FILE", 0, "where to"},
     {"seed", OPT_SEED, "N", 0, "of the weights (1)"},
+    {"sparse", 's', NULL, 0, "header only, the weights a hole: for sizes that no machine holds"},
     {"layers", OPT_SHAPE, "N", 0, ""},
     {"dim", OPT_SHAPE + 1, "N", 0, ""},
     {"heads", OPT_SHAPE + 2, "N", 0, ""},
@@ -401,6 +408,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         o->shape.type = o->mixed ? "q4_k" : arg;
     } else if (key == 'o') {
         o->out = arg;
+    } else if (key == 's') {
+        o->sparse = true;
     } else if (key == OPT_SEED) {
         o->seed = strtoull(arg, NULL, 10);
     } else if (key >= OPT_SHAPE && key < OPT_SHAPE + 8) {

@@ -1,0 +1,50 @@
+# muster.bash - completion for bash: commands, their options, the values of options that have few.
+# How: options come from `muster COMMAND --help`, so a new one needs nothing here.
+
+_muster_options() {    # binary, command
+    "$1" "$2" --help 2> /dev/null | grep -oE -- '--[a-z0-9][a-z0-9-]*' | sort -u
+}
+
+_muster_models() {     # names in the cache and those that ship
+    local dir file
+    for dir in "${MUSTER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muster}" "${MUSTER_MODELS:-}"; do
+        for file in "$dir"/*.gguf; do
+            [[ -e $file ]] && file=${file##*/} && echo "${file%.gguf}"
+        done
+    done
+}
+
+_muster() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-}
+    COMPREPLY=()
+    if [[ $COMP_CWORD -eq 1 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W \
+            "generate inspect tokenize logits bench quantize doctor --help --version" -- "$word")
+        return
+    fi
+    case $before in
+        -m | --model)
+            mapfile -t COMPREPLY < <(compgen -W "$(_muster_models)" -- "$word"; compgen -f -- "$word")
+            compopt -o filenames
+            return ;;
+        -o | --out | --prompts | --file | -f | --plan | --save-plan)
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            compopt -o filenames
+            return ;;
+        --compute) mapfile -t COMPREPLY < <(compgen -W "default f32" -- "$word"); return ;;
+        --kv) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16" -- "$word"); return ;;
+        --wire) mapfile -t COMPREPLY < <(compgen -W "f32 bf16 q8_0" -- "$word"); return ;;
+        --as) mapfile -t COMPREPLY < <(compgen -W "prompt generated" -- "$word"); return ;;
+        --type)
+            mapfile -t COMPREPLY < <(compgen -W "f16 bf16 q8_0 q4_0 q4_k" -- "$word")
+            return ;;
+    esac
+    if [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_muster_options "${COMP_WORDS[0]}" "$command")" -- "$word")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        compopt -o filenames
+    fi
+}
+
+complete -F _muster muster
