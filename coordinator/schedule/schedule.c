@@ -251,7 +251,8 @@ int schedule_tokens(struct schedule *s, const Muster__Tokens *t, struct schedule
         int id = (int)t->tokens[i]->id;
         enum finish f = take_token(q, id);
         out[(*n_out)++] = (struct schedule_token){.sequence = q->r.sequence, .id = id,
-            .position = (int)t->tokens[i]->position, .logprob = t->tokens[i]->logprob, .finish = f};
+            .position = (int)t->tokens[i]->position, .index = (int)i,
+            .logprob = t->tokens[i]->logprob, .finish = f};
         if (f != FINISH_NONE) {
             find_answer(fl, t->tokens[i])->seq = NULL;
             end_sequence(s, q);
@@ -262,7 +263,7 @@ int schedule_tokens(struct schedule *s, const Muster__Tokens *t, struct schedule
         if (q == NULL || !logits_done(q))
             continue;
         out[(*n_out)++] = (struct schedule_token){.sequence = q->r.sequence, .id = -1,
-            .position = q->r.n_prompt, .finish = FINISH_LENGTH};
+            .position = q->r.n_prompt, .index = -1, .finish = FINISH_LENGTH};
         end_sequence(s, q);
     }
     fl->n = 0;

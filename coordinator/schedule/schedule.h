@@ -34,7 +34,9 @@ struct schedule_request {
 };
 
 enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED };
-struct schedule_token { uint64_t sequence; int id, position; float logprob; enum finish finish; };
+/* index: of the token in the Tokens message, -1 when there is none. */
+struct schedule_token { uint64_t sequence; int id, position, index; float logprob;
+                        enum finish finish; };
 
 struct schedule;
 int schedule_new(struct schedule **s, const struct schedule_limits *limits, struct err *err);

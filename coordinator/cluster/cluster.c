@@ -1,0 +1,464 @@
+#include "coordinator/cluster/cluster.h"
+
+#include "coordinator/cluster/interrupt.h"
+#include "coordinator/plan/planfile.h"
+#include "proto/wire.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const int64_t NAP_US = 100;          /* steps are two ahead: nobody waits for this */
+static const int64_t STOP_PATIENCE_US = 2 * 1000 * 1000;
+enum { TOKENIZER_MAX = 64 << 20,            /* bytes; the same limit as the senders' */
+       MESSAGE_ARENA = 256 << 20 };         /* mapped, not touched */
+
+/* --- messages */
+
+static void nap(int64_t us)
+{
+    struct timespec t = {us / 1000000, us % 1000000 * 1000};
+    nanosleep(&t, NULL);
+}
+
+/* A worker's failure in the coordinator's words. */
+static int take_failure(struct cluster *c, const Muster__Failure *f, struct err *err)
+{
+    int code = f->code < 0 ? f->code : ERR_PEER;
+    if (c->n_workers == 1)
+        err_set(err, code, "%s", f->message);
+    else
+        err_set(err, code, "rank %u: %s", f->rank, f->message);
+    if (err != NULL)
+        err->rank = (int)f->rank;
+    return code;
+}
+
+static int look(struct cluster *c, struct arena *mem, int *peer, Muster__Envelope **m,
+                struct err *err)
+{
+    TRY(wire_poll(c->comm, COMM_CONTROL, mem, peer, m, err));
+    if (*m != NULL && (*m)->body_case == MUSTER__ENVELOPE__BODY_FAILURE)
+        return take_failure(c, (*m)->failure, err);
+    return ERR_OK;
+}
+
+/* A revoke says only that somebody is gone; a failure that is already on its way says why. */
+static int revoked(struct cluster *c, struct err *err)
+{
+    for (int i = 0; i < 50; i++) {
+        Muster__Envelope *m;
+        int peer, rc;
+        arena_reset(&c->mem);
+        rc = look(c, &c->mem, &peer, &m, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (m == NULL)
+            nap(1000);
+    }
+    return err_set(err, ERR_PEER, "a rank is dead or stuck: the run cannot go on");
+}
+
+/* Polls into mem until a message comes or wait_us have passed. */
+static int poll_into(struct cluster *c, struct arena *mem, int64_t wait_us, int *peer,
+                     Muster__Envelope **m, struct err *err)
+{
+    int64_t end = comm_now_us(c->comm) + wait_us;
+    for (;;) {
+        TRY(outbox_tend(&c->outbox, err));
+        TRY(look(c, mem, peer, m, err));
+        if (*m != NULL)
+            return ERR_OK;
+        if (interrupt_pending())
+            return err_set(err, ERR_CANCELLED, "interrupted");
+        if (c->comm->revoked != NULL && *c->comm->revoked)
+            return revoked(c, err);
+        if (comm_now_us(c->comm) >= end)
+            return ERR_OK;
+        nap(NAP_US);
+    }
+}
+
+int cluster_next(struct cluster *c, int64_t wait_us, int *peer, Muster__Envelope **m,
+                 struct err *err)
+{
+    arena_reset(&c->mem);
+    return poll_into(c, &c->mem, wait_us, peer, m, err);
+}
+
+/* Workers that are alive may take minutes (a load); those that are not are revoked by the control
+ * threads, so this wait ends. */
+static int wait_into(struct cluster *c, struct arena *mem, int *peer, Muster__Envelope **m,
+                     struct err *err)
+{
+    do
+        TRY(poll_into(c, mem, 1000000, peer, m, err));
+    while (*m == NULL);
+    return ERR_OK;
+}
+
+int cluster_wait(struct cluster *c, const char *doing, int *peer, Muster__Envelope **m,
+                 struct err *err)
+{
+    c->comm->doing = doing;
+    arena_reset(&c->mem);
+    return wait_into(c, &c->mem, peer, m, err);
+}
+
+int cluster_send(struct cluster *c, int peer, Muster__Envelope *m, struct err *err)
+{
+    return outbox_send(&c->outbox, &peer, 1, m, err);
+}
+
+bool cluster_uses(const struct cluster *c, int rank)
+{
+    for (int i = 0; i < c->n_used; i++)
+        if (c->used[i] == rank)
+            return true;
+    return false;
+}
+
+int cluster_send_all(struct cluster *c, bool all, Muster__Envelope *m, struct err *err)
+{
+    return all ? outbox_send(&c->outbox, c->all, c->n_workers, m, err)
+               : outbox_send(&c->outbox, c->used, c->n_used, m, err);
+}
+
+static int unexpected(const Muster__Envelope *m, int peer, const char *doing, struct err *err)
+{
+    return err_set(err, ERR_PEER, "rank %d sent message %d while %s", peer, (int)m->body_case, doing);
+}
+
+/* --- start and end */
+
+/* Takes a report of every worker into keep. */
+static int take_reports(struct cluster *c, const char *doing, struct err *err)
+{
+    memset(c->report, 0, (size_t)c->n_workers * sizeof *c->report);
+    for (int n = 0; n < c->n_workers; n++) {
+        Muster__Envelope *m;
+        int peer;
+        c->comm->doing = doing;
+        TRY(wait_into(c, &c->keep, &peer, &m, err));
+        if (m->body_case != MUSTER__ENVELOPE__BODY_NODE_REPORT || peer >= c->n_workers ||
+            c->report[peer] != NULL)
+            return unexpected(m, peer, doing, err);
+        c->report[peer] = m->node_report;
+    }
+    return ERR_OK;
+}
+
+static int check_versions(const struct cluster *c, struct err *err)
+{
+    for (int i = 1; i < c->n_workers; i++)
+        if (strcmp(c->report[i]->version, c->report[0]->version) != 0)
+            return err_set(err, ERR_PEER,
+                           "rank %d on %s runs muster %s, rank 0 on %s runs %s: install one version",
+                           i, c->report[i]->host, c->report[i]->version, c->report[0]->host,
+                           c->report[0]->version);
+    return ERR_OK;
+}
+
+int cluster_open(struct cluster *c, struct comm *comm, struct err *err)
+{
+    memset(c, 0, sizeof *c);
+    c->comm = comm;
+    c->n_workers = comm->n_workers;
+    /* mapped, not touched: what is not needed costs nothing */
+    size_t keep = ((size_t)64 << 20) + (size_t)c->n_workers * 65536;
+    size_t n = (size_t)c->n_workers;
+    outbox_init(&c->outbox, comm);
+    c->report = calloc(n, sizeof *c->report);
+    c->loaded = calloc(n, sizeof *c->loaded);
+    c->all = calloc(n, sizeof *c->all);
+    c->used = calloc(n, sizeof *c->used);
+    if (c->report == NULL || c->loaded == NULL || c->all == NULL || c->used == NULL ||
+        arena_init(&c->keep, keep) != ERR_OK || arena_init(&c->mem, MESSAGE_ARENA) != ERR_OK)
+        return err_set(err, ERR_NOMEM, "no memory for the coordinator");
+    for (int i = 0; i < c->n_workers; i++)
+        c->all[i] = i;
+    TRY(take_reports(c, "waiting for node reports", err));
+    return check_versions(c, err);
+}
+
+void cluster_close(struct cluster *c, int exit_code)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__Stop stop = MUSTER__STOP__INIT;
+    stop.code = exit_code;
+    m.body_case = MUSTER__ENVELOPE__BODY_STOP;
+    m.stop = &stop;
+    if (c->comm != NULL && c->all != NULL) {
+        outbox_send(&c->outbox, c->all, c->n_workers, &m, NULL);
+        outbox_flush(&c->outbox, STOP_PATIENCE_US);
+        outbox_free(&c->outbox);
+    }
+    free(c->all);
+    free(c->used);
+    free(c->tokenizer);
+    free(c->path);
+    free(c->report);
+    free(c->loaded);
+    arena_free(&c->mem);
+    arena_free(&c->keep);
+    memset(c, 0, sizeof *c);
+}
+
+/* --- the model */
+
+static int send_describe(struct cluster *c, const char *path, bool tokenizer, bool tensors,
+                         bool measure, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__Describe d = MUSTER__DESCRIBE__INIT;
+    m.body_case = MUSTER__ENVELOPE__BODY_DESCRIBE;
+    m.describe = &d;
+    d.path = (char *)path;
+    d.want_tokenizer = tokenizer;
+    d.want_tensors = tensors;
+    d.measure = measure;
+    return cluster_send_all(c, true, &m, err);
+}
+
+int cluster_measure(struct cluster *c, struct err *err)
+{
+    TRY(send_describe(c, "", false, false, true, err));
+    return take_reports(c, "measuring the nodes", err);
+}
+
+static int take_chunk(struct cluster *c, const Muster__TokenizerChunk *k, size_t *got,
+                      struct err *err)
+{
+    if (k->total > TOKENIZER_MAX || k->offset != *got || k->data.len > k->total - *got ||
+        (*got > 0 && k->total != c->tokenizer_bytes))
+        return err_set(err, ERR_PEER, "the tokenizer's pieces do not fit together");
+    if (*got == 0) {
+        c->tokenizer_bytes = k->total;
+        if ((c->tokenizer = malloc(k->total + 1)) == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for the tokenizer");
+    }
+    memcpy(c->tokenizer + *got, k->data.data, k->data.len);
+    *got += k->data.len;
+    return ERR_OK;
+}
+
+/* Every worker has opened the same model, or the odd one out is named. */
+static int check_digests(const struct cluster *c, const Muster__FileDigest *digest, struct err *err)
+{
+    for (int i = 1; i < c->n_workers; i++)
+        if (digest[i].size != digest[0].size || digest[i].hash != digest[0].hash)
+            return err_set(err, ERR_PEER,
+                           "rank %d on %s sees another %s than rank 0 on %s: %llu and %llu bytes, headers %s",
+                           i, c->report[i]->host, c->path, c->report[0]->host,
+                           (unsigned long long)digest[i].size, (unsigned long long)digest[0].size,
+                           digest[i].hash == digest[0].hash ? "alike" : "differ");
+    return ERR_OK;
+}
+
+/* Takes one answer to Describe; *left counts what is still to come. */
+static int take_description(struct cluster *c, bool want_tokenizer, Muster__FileDigest *digest,
+                            bool *have, size_t *got, struct err *err)
+{
+    Muster__Envelope *m;
+    int peer;
+    size_t mark = arena_mark(&c->keep);
+    c->comm->doing = "waiting for the model's description";
+    TRY(wait_into(c, &c->keep, &peer, &m, err));
+    if (m->body_case == MUSTER__ENVELOPE__BODY_FILE_DIGEST && peer < c->n_workers) {
+        have[peer] = true;
+        digest[peer].size = m->file_digest->size;
+        digest[peer].hash = m->file_digest->hash;
+        arena_release(&c->keep, mark);
+    } else if (m->body_case == MUSTER__ENVELOPE__BODY_MODEL_SPEC && peer == 0) {
+        c->spec = m->model_spec;
+        c->tokenizer_bytes = want_tokenizer ? c->spec->tokenizer_bytes : 0;
+    } else if (m->body_case == MUSTER__ENVELOPE__BODY_TOKENIZER_CHUNK && peer == 0 && want_tokenizer) {
+        TRY(take_chunk(c, m->tokenizer_chunk, got, err));
+        arena_release(&c->keep, mark);
+    } else {
+        return unexpected(m, peer, "describing the model", err);
+    }
+    return ERR_OK;
+}
+
+static bool described(const struct cluster *c, const bool *have, size_t got)
+{
+    for (int i = 0; i < c->n_workers; i++)
+        if (!have[i])
+            return false;
+    return c->spec != NULL && got == c->tokenizer_bytes;
+}
+
+int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, bool want_tensors,
+                     struct err *err)
+{
+    free(c->path);
+    free(c->tokenizer);
+    c->tokenizer = NULL;
+    c->tokenizer_bytes = 0;
+    c->spec = NULL;
+    if ((c->path = strdup(path)) == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a path");
+    TRY(send_describe(c, path, want_tokenizer, want_tensors, false, err));
+    size_t got = 0;
+    Muster__FileDigest *digest = arena_take_zeroed(&c->keep, (size_t)c->n_workers * sizeof *digest);
+    bool *have = arena_take_zeroed(&c->keep, (size_t)c->n_workers * sizeof *have);
+    if (digest == NULL || have == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for the coordinator");
+    while (!described(c, have, got))
+        TRY(take_description(c, want_tokenizer, digest, have, &got, err));
+    return check_digests(c, digest, err);
+}
+
+/* --- layout and weights */
+
+static bool worth_measuring(const struct cluster *c, const struct cluster_load *l)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < c->spec->n_tensor; i++)
+        bytes += c->spec->tensor[i]->file_bytes;
+    return c->n_workers > 1 && l->plan_file == NULL && (l->tp == 0 || l->pp == 0) &&
+           bytes > (uint64_t)64 << 20;
+}
+
+int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *err)
+{
+    if (worth_measuring(c, l))
+        TRY(cluster_measure(c, err));
+    struct plan_request q = {.n_ranks = c->n_workers, .reports = c->report, .spec = c->spec,
+        .tp = l->tp, .pp = l->pp, .slots = l->slots, .context = l->context,
+        .page_tokens = CLUSTER_PAGE_TOKENS, .max_rows = l->max_rows,
+        .kv_value_bytes = l->kv_f32 ? 4 : 2, .memory_most = l->memory_most};
+    if (l->plan_file != NULL) {
+        Muster__Plan *message;
+        TRY(planfile_read(l->plan_file, &message, &c->keep, err));
+        TRY(plan_adopt(&c->plan, &q, message, &c->keep, err));
+    } else {
+        TRY(plan_choose(&c->plan, &q, &c->keep, err));
+    }
+    c->n_used = 0;
+    for (int i = 0; i < c->plan.n_shares; i++)
+        c->used[c->n_used++] = c->plan.share[i].rank;
+    return ERR_OK;
+}
+
+/* The best instruction set that all ranks in use have. */
+static const char *common_isa(const struct cluster *c)
+{
+    static const char *const order[] = {"scalar", "avx2", "avx512", "amx"};
+    int best = 3;
+    for (int w = 0; w < c->n_workers; w++)
+        for (int i = 0; i < best && cluster_uses(c, w); i++)
+            if (strcmp(order[i], c->report[w]->isa) == 0)
+                best = i;
+    return order[best];
+}
+
+/* Kernels that any rank in use refused, as one list. */
+static char *refused_anywhere(struct cluster *c)
+{
+    size_t bytes = 1;
+    for (int i = 0; i < c->n_used; i++)
+        for (size_t k = 0; k < c->report[c->used[i]]->n_refused; k++)
+            bytes += strlen(c->report[c->used[i]]->refused[k]) + 1;
+    char *list = arena_take_zeroed(&c->keep, bytes);
+    for (int i = 0; i < c->n_used && list != NULL; i++)
+        for (size_t k = 0; k < c->report[c->used[i]]->n_refused; k++) {
+            if (list[0] != '\0')
+                strcat(list, ",");
+            strcat(list, c->report[c->used[i]]->refused[k]);
+        }
+    return list;
+}
+
+static bool blas_everywhere(const struct cluster *c)
+{
+    for (int w = 0; w < c->n_workers; w++)
+        if (cluster_uses(c, w) && !c->report[w]->blas_invariant)
+            return false;
+    return true;
+}
+
+int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT, *answer;
+    Muster__Load load = MUSTER__LOAD__INIT;
+    m.body_case = MUSTER__ENVELOPE__BODY_LOAD;
+    m.load = &load;
+    load.path = c->path;
+    load.plan = c->plan.message;
+    load.compute = (char *)(l->f32 ? "f32" : "default");
+    load.isa = (char *)common_isa(c);
+    load.blas_tiles = blas_everywhere(c);
+    if ((load.refused = refused_anywhere(c)) == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for the coordinator");
+    load.kv_dtype = l->kv_f32 ? 0 : 1;      /* GGUF's ids of F32 and F16 */
+    load.kv_pages = (uint32_t)c->plan.kv_pages;
+    load.page_tokens = CLUSTER_PAGE_TOKENS;
+    load.max_rows = (uint32_t)l->max_rows;
+    load.max_slots = (uint32_t)l->slots;
+    load.max_context = (uint32_t)l->context;
+    load.wire_dtype = (uint32_t)l->wire;
+    load.threads = (uint32_t)l->threads;
+    memset(c->loaded, 0, (size_t)c->n_workers * sizeof *c->loaded);
+    TRY(cluster_send_all(c, true, &m, err));
+    for (int n = 0; n < c->n_workers;) {
+        int peer;
+        c->comm->doing = "loading the model";
+        TRY(wait_into(c, &c->keep, &peer, &answer, err));
+        if (answer->body_case != MUSTER__ENVELOPE__BODY_LOADED || peer >= c->n_workers ||
+            c->loaded[peer] != NULL)
+            return unexpected(answer, peer, "loading", err);
+        c->loaded[peer] = answer->loaded;
+        n++;
+        if (c->progress != NULL)
+            c->progress(c->progress_ctx, "loading", (double)n / c->n_workers);
+    }
+    return ERR_OK;
+}
+
+/* --- numbers and jobs */
+
+int cluster_stats(struct cluster *c, const Muster__StatsRequest *request, Muster__Stats *out,
+                  struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT, *answer;
+    m.body_case = MUSTER__ENVELOPE__BODY_STATS_REQUEST;
+    m.stats_request = (Muster__StatsRequest *)request;
+    TRY(cluster_send_all(c, false, &m, err));
+    int expect = 0;
+    for (int w = 0; w < c->n_workers; w++) {
+        muster__stats__init(&out[w]);
+        expect += cluster_uses(c, w);
+    }
+    for (int n = 0; n < expect; n++) {
+        int peer;
+        TRY(cluster_wait(c, "waiting for statistics", &peer, &answer, err));
+        if (answer->body_case != MUSTER__ENVELOPE__BODY_STATS || peer >= c->n_workers)
+            return unexpected(answer, peer, "waiting for statistics", err);
+        out[peer] = *answer->stats;         /* numbers only: nothing points into the message */
+    }
+    return ERR_OK;
+}
+
+int cluster_job(struct cluster *c, const char *name, char **args, int n_args,
+                Muster__JobDone **done, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT, *answer;
+    Muster__Job job = MUSTER__JOB__INIT;
+    m.body_case = MUSTER__ENVELOPE__BODY_JOB;
+    m.job = &job;
+    job.name = (char *)name;
+    job.args = args;
+    job.n_args = (size_t)n_args;
+    TRY(cluster_send(c, 0, &m, err));
+    int peer;
+    TRY(cluster_wait(c, name, &peer, &answer, err));
+    if (answer->body_case != MUSTER__ENVELOPE__BODY_JOB_DONE)
+        return unexpected(answer, peer, name, err);
+    *done = answer->job_done;
+    if ((*done)->code != ERR_OK)
+        return err_set(err, (*done)->code, "%s", (*done)->message);
+    return ERR_OK;
+}

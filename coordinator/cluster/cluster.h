@@ -1,0 +1,84 @@
+/* cluster.h - the coordinator's end of the conversation with all workers.
+ * Why:    every command goes the same way: hear the nodes, describe the model, plan, load, run.
+ * Owner:  the cluster owns reports, specification, tokenizer bytes and plan, until cluster_close.
+ * Errors: a worker's Failure becomes the caller's err, with the rank's name where it helps. After any
+ *         error the cluster is only good for cluster_close.
+ * Ranks:  the coordinator's thread only. */
+#ifndef MUSTER_CLUSTER_H
+#define MUSTER_CLUSTER_H
+
+#include "coordinator/cluster/outbox.h"
+#include "coordinator/plan/plan.h"
+#include "muster.pb-c.h"
+#include "proto/arena.h"
+#include "proto/comm.h"
+
+#include <stdbool.h>
+
+/* Tokens of a KV page: small enough to waste little, large enough for short tables. */
+enum { CLUSTER_PAGE_TOKENS = 32 };
+
+struct cluster {
+    struct comm *comm;
+    int n_workers;
+    struct outbox outbox;
+    int *all, *used; int n_used;        /* worker ranks: every one, those of the plan */
+    struct arena mem;                   /* of the message being looked at */
+    struct arena keep;                  /* reports, specification, plan, loaded */
+    Muster__NodeReport **report;        /* [n_workers] */
+    Muster__Loaded **loaded;            /* [n_workers], NULL where the plan gives nothing */
+    Muster__ModelSpec *spec;
+    uint8_t *tokenizer; size_t tokenizer_bytes;
+    char *path;                         /* of the model described */
+    struct plan plan;
+    void (*progress)(void *ctx, const char *what, double share);    /* may be NULL */
+    void *progress_ctx;
+};
+
+/* Waits for a NodeReport of every worker; ERR_PEER when versions differ. */
+int cluster_open(struct cluster *c, struct comm *comm, struct err *err);
+/* Ends the conversation: every worker will exit with exit_code. Accepts a zeroed cluster. */
+void cluster_close(struct cluster *c, int exit_code);
+
+/* Measures memory bandwidth, products and links on all nodes: new reports. */
+int cluster_measure(struct cluster *c, struct err *err);
+
+/* All workers open the model; worker 0 describes it. ERR_PEER when they see different files. */
+int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, bool want_tensors,
+                     struct err *err);
+
+/* What a command wants loaded; from model_args and from what its requests need. */
+struct cluster_load {
+    const char *plan_file;              /* or NULL */
+    int tp, pp, threads;                /* 0: chosen */
+    bool f32, kv_f32;
+    int wire;                           /* enum wire_dtype */
+    int slots, context, chunk, max_rows;
+    uint64_t memory_most;               /* of a rank; 0: what is free */
+};
+/* Plans (measuring first where it matters) into c->plan. */
+int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *err);
+/* Loads the plan; every rank's sizes are in c->loaded afterwards. */
+int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *err);
+
+/* The next message of any worker, within wait_us; *m NULL when none came. A Failure, a dead peer and
+ * ctrl-C are errors. The message lives until the next call. */
+int cluster_next(struct cluster *c, int64_t wait_us, int *peer, Muster__Envelope **m,
+                 struct err *err);
+/* As cluster_next, without end but for the liveness of the workers; `doing` is for errors. */
+int cluster_wait(struct cluster *c, const char *doing, int *peer, Muster__Envelope **m,
+                 struct err *err);
+
+int cluster_send(struct cluster *c, int peer, Muster__Envelope *m, struct err *err);
+/* To every worker that the plan uses, or (all) to every one. */
+int cluster_send_all(struct cluster *c, bool all, Muster__Envelope *m, struct err *err);
+bool cluster_uses(const struct cluster *c, int rank);
+
+/* Stats of every worker in use since the last call into out [n_workers] (zeroed where not in use). */
+int cluster_stats(struct cluster *c, const Muster__StatsRequest *request, Muster__Stats *out,
+                  struct err *err);
+/* Runs a job on worker 0; *done lives until the next message. */
+int cluster_job(struct cluster *c, const char *name, char **args, int n_args,
+                Muster__JobDone **done, struct err *err);
+
+#endif

@@ -1,0 +1,29 @@
+#include "coordinator/cluster/interrupt.h"
+
+#include "proto/err.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t pending;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    if (pending)
+        _exit(EXIT_INTERRUPTED);
+    pending = 1;
+}
+
+void interrupt_install(void)
+{
+    struct sigaction sa;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_signal;
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+bool interrupt_pending(void) { return pending != 0; }

@@ -1,0 +1,14 @@
+/* interrupt.h - ctrl-C as a flag that loops look at.
+ * Why:    an interrupted run must still tell its ranks to stop, and end with 130.
+ * State:  the one thing of the process that a signal handler can reach.
+ * Ranks:  not collective. */
+#ifndef MUSTER_INTERRUPT_H
+#define MUSTER_INTERRUPT_H
+
+#include <stdbool.h>
+
+/* SIGINT and SIGTERM set the flag; a second one ends the process at once with 130. */
+void interrupt_install(void);
+bool interrupt_pending(void);
+
+#endif

@@ -1,0 +1,39 @@
+/* modelargs.h - the options that every command with a model shares: which model, which layout.
+ * Owner:  strings point into argv; nothing to free.
+ * Ranks:  parsed on every rank; the path is resolved by the coordinator alone. */
+#ifndef MUSTER_MODELARGS_H
+#define MUSTER_MODELARGS_H
+
+#include "proto/err.h"
+
+#include <argp.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MODEL_PATH_MAX = 4096 };
+
+enum model_compute { MODEL_COMPUTE_DEFAULT, MODEL_COMPUTE_F32 };
+enum model_kv { MODEL_KV_AUTO, MODEL_KV_F32, MODEL_KV_F16 };
+
+struct model_args {
+    struct err *err;            /* while parsing */
+    const char *model;          /* as given; NULL: the default model */
+    const char *plan_file;      /* replay; NULL: none */
+    const char *save_plan;
+    int tp, pp;                 /* 0: planned */
+    int threads;                /* 0: from the binding */
+    int compute, wire, kv;      /* enum model_compute, wire_dtype, model_kv */
+    int context, batch, chunk;  /* 0: chosen by the command */
+    uint64_t memory;            /* bytes that a rank may take; 0: what is free */
+};
+
+/* Input: a zeroed struct model_args with err set. */
+extern const struct argp model_argp;
+
+/* What -m names: a file or folder as it is, else NAME or NAME.gguf in the user's cache, else a model
+ * that ships with the program. out [MODEL_PATH_MAX]. ERR_IO says where it looked. */
+int model_args_path(const struct model_args *a, char *out, struct err *err);
+/* The folder with the models that ship: $MUSTER_MODELS, or near the binary; "" when there is none. */
+void model_args_shipped(char *out, size_t cap);
+
+#endif
