@@ -25,7 +25,8 @@ struct wire_tensor {
     size_t data_bytes;
 };
 
-/* Bytes of a tensor of n numbers in dtype (q8_0: for each 32 a bf16 scale and 32 signed bytes, n rounded up). */
+/* Bytes of a tensor of n numbers in dtype (q8_0: for each 32 a bf16 scale and 32 signed bytes; n is
+ * rounded up). */
 size_t wire_data_bytes(enum wire_dtype dtype, uint64_t n);
 
 /* An Activation message around data that the caller writes itself, in place: writes the header into

@@ -44,7 +44,8 @@ static const struct argp tokenize_argp = {
     .options = option_table, .parser = parse,
     .doc = "Prints the token ids of a text as one JSON array, or the text of ids.\v"
            "Example:\n"
-           "  muster tokenize -m llama.gguf -p \"Once upon a time\" | muster tokenize -m llama.gguf --decode"};
+           "  muster tokenize -m llama.gguf -p \"Once upon a time\" |\n"
+           "      muster tokenize -m llama.gguf --decode"};
 
 static int encode(const struct options *o, const struct session *s, const char *text, size_t n,
                   struct err *err)

@@ -8,7 +8,8 @@
 #include "workers/models/modelconfig.h"
 
 /* `where` names the file in errors. Reads the rope factor tensors (small). What only tensors can
- * tell is left open: tied says whether it may be, the biases whether they must be there. On failure c is to be freed all the same. */
+ * tell is left open: tied says whether it may be, the biases whether they must be there. On failure
+ * c is to be freed all the same. */
 int ggufconfig_parse(struct model_config *c, struct tensorfile *t, const char *where,
                      struct err *err);
 
