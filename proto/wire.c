@@ -378,7 +378,9 @@ int wire_tensor_view(const uint8_t *msg, size_t bytes, uint32_t epoch, struct wi
     for (int i = 0; i < t->n_dims; i++)
         if (__builtin_mul_overflow(n, t->shape[i], &n) || n > UINT64_MAX / 8)
             return err_set(err, ERR_PEER, "a tensor message with an absurd shape");
-    if (t->dtype > WIRE_I32 || wire_data_bytes((enum wire_dtype)t->dtype, n) != t->data_bytes)
+    uint64_t row = t->n_dims > 0 ? t->shape[t->n_dims - 1] : 1;    /* q8_0 blocks do not cross rows */
+    uint64_t rows = row > 0 ? n / row : 0;
+    if (t->dtype > WIRE_I32 || wire_data_bytes((enum wire_dtype)t->dtype, row) * rows != t->data_bytes)
         return err_set(err, ERR_PEER, "a tensor message of %llu numbers holds %zu bytes (dtype %u)",
                        (unsigned long long)n, t->data_bytes, t->dtype);
     pack_ns += thread_ns() - begun;

@@ -1,8 +1,8 @@
 /* reduce.h - sums of partial products over a tensor-parallel group, in one fixed tree.
  * Why:    MPI_Allreduce picks its order by size and rank count; same seed, same bytes needs one order.
  * How:    each rank sends the sums of its maximal subtrees (split.h) as Activation messages: small
- *         tensors to every peer at once (or recursive doubling where that is the same tree), large
- *         ones scattered in chunks, added by their owners and gathered.
+ *         tensors to every peer at once (one latency), large ones scattered, each part added by its
+ *         owner, and gathered (least bytes). The bits are those of the tree either way.
  * Owner:  message buffers are allocated once, at reduce_init.
  * Ranks:  collective on the tensor-parallel group. */
 #ifndef MUSTER_REDUCE_H
@@ -16,6 +16,7 @@ struct reduce {
     const struct mesh *mesh;
     enum wire_dtype dtype;
     int64_t n_max;                      /* floats of the largest tensor */
+    int64_t direct_max;                 /* floats up to which pieces go to every peer at once */
     void *state;
     uint64_t sequence;                  /* of the next collective: rides as Activation.step */
     double us, wait_us, wire_us;        /* spent so far, for the per-phase report */
@@ -35,6 +36,10 @@ int reduce_sum(struct reduce *r, float *out, const float *pieces, int64_t piece_
 /* Every rank's part [counts[i]] f32 to all ranks, in tp order, into out. Collective on tp. */
 int reduce_gather(struct reduce *r, float *out, const float *mine, const int64_t *counts,
                   struct err *err);
+
+/* The same to one rank only: out is written on tp index `root`. Collective on tp. */
+int reduce_collect(struct reduce *r, int root, float *out, const float *mine, const int64_t *counts,
+                   struct err *err);
 
 /* rows [n_rows, dim]: owner[i] is the tp index that holds row i filled in; afterwards all hold all.
  * Collective on tp. */
