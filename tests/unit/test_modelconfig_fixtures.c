@@ -2,9 +2,9 @@
  * two formats of one model against each other, and every tensor of a file accounted for. */
 #include "workers/models/modelconfig.h"
 
+#include "tests/unit/fixturemodels.h"
 #include "workers/models/tensormap.h"
 
-#include <dirent.h>
 #include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
@@ -13,16 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <cmocka.h>
-
-static const char *root(void)
-{
-    static char path[1024];
-    const char *env = getenv("MUSTER_FIXTURES");
-    snprintf(path, sizeof path, "%s/llm", env ? env : FIXTURES_DEFAULT);
-    return path;
-}
 
 struct model { struct tensorfile file; struct model_config config; };
 
@@ -40,62 +31,6 @@ static void close_model(struct model *m)
     model_config_free(&m->config);
     model_config_free(&m->config);
     tensorfile_close(&m->file);
-}
-
-static bool is_dir(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-/* Calls check for every folder of the fixtures; returns how many there were. */
-static int each_folder(void (*check)(const char *folder))
-{
-    DIR *d = opendir(root());
-    int n = 0;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char path[1400];
-        snprintf(path, sizeof path, "%s/%s", root(), e->d_name);
-        if (e->d_name[0] == '.' || !is_dir(path))
-            continue;
-        check(path);
-        n++;
-    }
-    if (d)
-        closedir(d);
-    return n;
-}
-
-static bool has_suffix(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
-/* Calls check for every GGUF of a folder that is no later part of a split one. */
-static void each_gguf(const char *folder, void (*check)(const char *path, const char *folder))
-{
-    DIR *d = opendir(folder);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char path[1700];
-        bool later = strstr(e->d_name, "-of-") && !strstr(e->d_name, "-00001-of-");
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (has_suffix(e->d_name, ".gguf") && !later)
-            check(path, folder);
-    }
-    if (d)
-        closedir(d);
-}
-
-static bool has_weights(const char *folder)
-{
-    char path[1500];
-    struct stat st;
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    if (stat(path, &st) == 0)
-        return true;
-    snprintf(path, sizeof path, "%s/model.safetensors.index.json", folder);
-    return stat(path, &st) == 0;
 }
 
 static json_t *load_config(const char *folder)
@@ -148,10 +83,10 @@ static void check_json(const struct model_config *c, const char *folder)
     json_decref(j);
 }
 
-static void check_folder(const char *folder)
+static void check_folder(const char *path, const char *folder)
 {
     struct model m;
-    if (!has_weights(folder))
+    if (path != folder)
         return;
     open_model(&m, folder);
     assert_string_equal(m.config.format, "hf");
@@ -163,8 +98,7 @@ static void check_folder(const char *folder)
 static void test_folders_say_what_their_config_says(void **state)
 {
     (void)state;
-    if (each_folder(check_folder) == 0)
-        skip();
+    assert_true(fixture_each(check_folder) > 0);
 }
 
 static void same_factors(const float *a, const float *b, int n)
@@ -231,11 +165,13 @@ static void check_same_rope(const struct model_config *g, const struct model_con
 static void check_gguf(const char *path, const char *folder)
 {
     struct model g, h;
+    if (path == folder)
+        return;
     open_model(&g, path);
     assert_string_equal(g.config.format, "gguf");
     const struct meta_value *arch = tensorfile_meta(&g.file, "general.architecture");
     assert_int_equal(g.config.rope_kind, strcmp(arch->str, "llama") == 0 ? ROPE_NORM : ROPE_NEOX);
-    if (has_weights(folder)) {
+    if (fixture_has_weights(folder)) {
         open_model(&h, folder);
         check_same(&g.config, &h.config);
         check_same_rope(&g.config, &h.config);
@@ -258,17 +194,14 @@ static void check_gguf(const char *path, const char *folder)
     close_model(&g);
 }
 
-static void check_ggufs(const char *folder) { each_gguf(folder, check_gguf); }
-
 static void test_both_formats_agree(void **state)
 {
     (void)state;
-    if (each_folder(check_ggufs) == 0)
-        skip();
+    assert_true(fixture_each(check_gguf) > 0);
 }
 
 /* Sums of a tensor list: the parts of a layer cover every number of their tensors exactly. */
-static void check_cover(const char *path)
+static void check_cover(const char *path, const char *folder)
 {
     struct model m;
     struct err err = {0};
@@ -297,20 +230,10 @@ static void check_cover(const char *path)
     close_model(&m);
 }
 
-static void check_cover_gguf(const char *path, const char *folder) { check_cover(path); }
-
-static void check_cover_folder(const char *folder)
-{
-    if (has_weights(folder))
-        check_cover(folder);
-    each_gguf(folder, check_cover_gguf);
-}
-
 static void test_parts_cover_tensors(void **state)
 {
     (void)state;
-    if (each_folder(check_cover_folder) == 0)
-        skip();
+    assert_true(fixture_each(check_cover) > 0);
 }
 
 int main(void)
@@ -320,7 +243,7 @@ int main(void)
         cmocka_unit_test(test_both_formats_agree),
         cmocka_unit_test(test_parts_cover_tensors),
     };
-    if (!is_dir(root()))
+    if (!fixture_exists(fixture_root(), "."))
         return 77;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
