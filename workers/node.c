@@ -226,7 +226,7 @@ static int measure_link(struct node_facts *f, struct comm *c, int peer, uint8_t 
     muster__link__init(l);
     l->peer = (uint32_t)peer;
     l->latency_us = many / 2;
-    double one_way = (big - many) / 2;
+    double one_way = (big - small) / 2;
     l->bytes_per_s = PING_BYTES / (one_way > 1 ? one_way : 1) * 1e6;
     f->links[f->n_links++] = l;
     return ERR_OK;

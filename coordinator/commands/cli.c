@@ -20,10 +20,11 @@ static error_t parse_outer(int key, char *arg, struct argp_state *state)
         return 0;
     }
     if (key == ARGP_KEY_ERROR) {
-        const char *at = state->next > 0 && state->next <= state->argc ? state->argv[state->next - 1]
-                                                                      : "";
-        err_set(o->err, ERR_INVAL, "%s: '%s' is unknown, lacks its value or is one too many; see %s --help",
-                o->name, at, o->name);
+        int last = state->next - 1;
+        if (last < 1 || state->argv[last][0] != '-')
+            last = state->next;         /* not an option: what argp did not take */
+        err_set(o->err, ERR_INVAL, "%s: '%s' is unknown, lacks its value or is one too many; see --help",
+                o->name, last < state->argc ? state->argv[last] : "");
         return 0;
     }
     return ARGP_ERR_UNKNOWN;
@@ -41,7 +42,7 @@ int cli_parse(const struct argp *argp, const char *name, int argc, char **argv, 
     *slot = NULL;
     if (err->code != ERR_OK)
         return err->code;
-    return rc == 0 ? ERR_OK : err_set(err, ERR_INVAL, "%s: bad arguments; see %s --help", name, name);
+    return rc == 0 ? ERR_OK : err_set(err, ERR_INVAL, "%s: bad arguments; see --help", name);
 }
 
 error_t cli_int(struct err *err, const char *option, const char *text, int low, int high, int *out)

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* Runs argp silently with `options` as its input (first member: struct err *). Whatever goes wrong is
- * ERR_INVAL and one line in err. name: "muster generate". */
+ * ERR_INVAL and one line in err. name: the command, for messages. */
 int cli_parse(const struct argp *argp, const char *name, int argc, char **argv, void *options,
               struct err *err);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 const struct command *const command_table[] = {
-    &command_generate, &command_tokenize, NULL,
+    &command_generate, &command_tokenize, &command_logits, &command_doctor, NULL,
 };
 
 const struct command *command_find(const char *name)
@@ -21,9 +21,7 @@ const struct command *command_find(const char *name)
 
 int command_parse(const struct command *c, void *options, int argc, char **argv, struct err *err)
 {
-    char name[64];
-    snprintf(name, sizeof name, "muster %s", c->name);
-    TRY(cli_parse(c->argp, name, argc, argv, options, err));
+    TRY(cli_parse(c->argp, c->name, argc, argv, options, err));
     return c->check == NULL ? ERR_OK : c->check(options, err);
 }
 
