@@ -1,7 +1,14 @@
 /* decoder.h - one forward of a ragged batch through this rank's layers.
  * Shapes: activations [rows, dim] f32, row-major, with a row table (sequence slot, position, role).
- * Owner:  model state (KV pages, scratch arena, message buffers) is allocated once at decoder_init
- *         from sizes that decoder_sizes reports before.
+ * Bits:   a row's logits depend on its sequence's tokens and roles only: not on the layout (tp up to 8,
+ *         any pp), the threads, the chunks its prompt came in, or the other rows of its steps.
+ * Longrope: Admit.prompt_tokens, the length at admission, chooses the factors for the life of the slot.
+ *         When a sequence first grows past longrope_original, the scheduler releases the slot and admits
+ *         the sequence again with its present length; its tokens are computed anew.
+ * Pages:  page_tokens is a multiple of ATTENTION_BLOCK (64).
+ * Owner:  model state (KV pages, scratch arena, message buffers) is allocated once at decoder_new from
+ *         sizes that decoder_sizes reports before. Only a step that wants logits of all its rows may
+ *         grow the buffer that returns them.
  * Ranks:  decoder_step is collective on the stage's tensor-parallel group and passes activations from
  *         stage to stage; every rank of a replica gets the same steps in the same order. */
 #ifndef MUSTER_DECODER_H
@@ -19,7 +26,7 @@ struct decoder_options {
     int n_threads, max_rows, max_slots, max_context, page_tokens, kv_pages;
 };
 struct decoder_sizes { size_t kv_bytes, scratch_bytes, state_bytes; };
-struct decoder;                         /* decoder.c */
+struct decoder;                         /* decoderstate.h */
 
 int decoder_sizes(const struct model_config *c, const struct mesh *m,
                   const struct decoder_weights *w, const struct decoder_options *o,
@@ -32,7 +39,7 @@ int decoder_new(struct decoder **d, const struct model_config *c, const struct d
 void decoder_destroy(struct decoder *d);
 
 /* Results of a step, valid until the next one. Only the sampler rank (tp index 0 of the last stage)
- * has tokens and logits. */
+ * has tokens and logits. logprob and the top ones are there when the sequence asked for n_logprobs. */
 struct decoder_token { int slot; uint64_t sequence; int position, id; float logprob;
                        int n_top; const uint32_t *top_ids; const float *top_logprobs; };
 struct decoder_logits { int slot, position, rows; const float *data; };     /* [rows, vocab] */

@@ -1,0 +1,387 @@
+/* Every tiny model of fixtures/llm, as Hugging Face folder and as GGUF, on every layout of exactly this
+ * many ranks: logits and greedy ids against the reference implementation, the default arithmetic
+ * within its limits, and the same bits as one rank alone. Cases come from listing the folder. */
+#include "tests/llmrun.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <mpi.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CASES_MAX = 256, SEQ_MAX = 4 };
+
+struct fixture_case {
+    char name[256], path[1024], expected[1024];
+    const json_t *greedy;       /* NULL: the file's numbers are not the folder's */
+};
+
+static char folder[512];
+static struct fixture_case cases[CASES_MAX];
+static int n_cases, failures, rank, n_ranks;
+static json_t *kept[CASES_MAX];
+static int n_kept;
+
+#define COMPLAIN(...)                                                                              \
+    do {                                                                                           \
+        failures++;                                                                                \
+        fprintf(stderr, __VA_ARGS__);                                                              \
+    } while (0)
+
+/* --- the list of cases */
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static void add_case(const char *dir, const char *truth_dir, const char *file, const char *expected,
+                     const json_t *greedy)
+{
+    struct fixture_case *c = &cases[n_cases++];
+    snprintf(c->name, sizeof c->name, "%s%s%s", dir, file[0] != '\0' ? "/" : "", file);
+    snprintf(c->path, sizeof c->path, "%s/%s%s%s", folder, dir, file[0] != '\0' ? "/" : "", file);
+    snprintf(c->expected, sizeof c->expected, "%s/%s/%s", folder, truth_dir, expected);
+    c->greedy = strcmp(expected, "expected.safetensors") == 0 ? greedy : NULL;
+}
+
+/* The folder whose expected.json speaks for `dir`: itself, or the longest name that dir's starts with. */
+static bool find_truth(const char *dir, char *truth, size_t cap)
+{
+    char path[1024];
+    for (size_t n = strlen(dir); n > 0; n--) {
+        snprintf(truth, cap, "%.*s", (int)n, dir);
+        snprintf(path, sizeof path, "%s/%s/expected.json", folder, truth);
+        if (access(path, R_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* A split GGUF stands for the file of its name without the numbers. */
+static const json_t *gguf_entry(const json_t *gguf, const char *file)
+{
+    char whole[256];
+    const char *part = strstr(file, "-00001-of-");
+    if (part == NULL)
+        return json_object_get(gguf, file);
+    snprintf(whole, sizeof whole, "%.*s.gguf", (int)(part - file), file);
+    return json_object_get(gguf, whole);
+}
+
+static void list_folder(const char *dir)
+{
+    char truth[256], path[1024];
+    struct dirent **entry;
+    bool safetensors = false;
+    if (!find_truth(dir, truth, sizeof truth))
+        return;
+    snprintf(path, sizeof path, "%s/%s/expected.json", folder, truth);
+    json_t *root = json_load_file(path, 0, NULL);
+    const json_t *greedy = json_object_get(root, "greedy");
+    kept[n_kept++] = root;
+    snprintf(path, sizeof path, "%s/%s", folder, dir);
+    int n = scandir(path, &entry, NULL, by_name);
+    for (int i = 0; i < n; i++) {
+        const char *file = entry[i]->d_name;
+        if (ends_with(file, ".safetensors") && strncmp(file, "expected", 8) != 0)
+            safetensors = true;
+        const json_t *e = gguf_entry(json_object_get(root, "gguf"), file);
+        if (ends_with(file, ".gguf") && e != NULL)
+            add_case(dir, truth, file, json_string_value(json_object_get(e, "expected")), greedy);
+        free(entry[i]);
+    }
+    free(entry);
+    if (safetensors)
+        add_case(dir, truth, "", "expected.safetensors", greedy);
+}
+
+static void list_cases(void)
+{
+    struct dirent **entry;
+    int n = scandir(folder, &entry, NULL, by_name);
+    const char *only = getenv("MUSTER_TEST_CASE");      /* part of a name, to look at one */
+    for (int i = 0; i < n; i++) {
+        if (entry[i]->d_name[0] != '.')
+            list_folder(entry[i]->d_name);
+        free(entry[i]);
+    }
+    free(entry);
+    for (int i = 0; only != NULL && i < n_cases; i++)
+        if (strstr(cases[i].name, only) == NULL)
+            cases[i--] = cases[--n_cases];
+}
+
+/* --- what is expected */
+
+struct truth { int n, len, vocab; int64_t *ids; float *logits; };
+
+static bool read_truth(struct tensorfile *t, const char *ids, const char *logits, struct truth *out)
+{
+    const struct tensor_entry *i = tensorfile_find(t, ids), *l = tensorfile_find(t, logits);
+    if (i == NULL || l == NULL)
+        return false;
+    out->n = (int)l->shape[0] < SEQ_MAX ? (int)l->shape[0] : SEQ_MAX;
+    out->len = (int)l->shape[1];
+    out->vocab = (int)l->shape[2];
+    out->ids = malloc(i->bytes);
+    out->logits = malloc(l->bytes);
+    LLMRUN_DO(tensorfile_read(t, i, 0, out->ids, i->bytes, err));
+    LLMRUN_DO(tensorfile_read(t, l, 0, out->logits, l->bytes, err));
+    return true;
+}
+
+static void drop_truth(struct truth *t)
+{
+    free(t->ids);
+    free(t->logits);
+    memset(t, 0, sizeof *t);
+}
+
+/* Limits of the default arithmetic: 3 x the figures of the fixtures' README for the kind of weights. */
+static double nmse_limit(const struct tensorfile *t, const struct model_config *c)
+{
+    double limit = 3e-6;        /* f32, f16: only the key/value cache is rounded (to f16) */
+    for (int i = 0; i < t->n_tensors; i++) {
+        enum dtype type = t->tensor[i].type;
+        double more = type == DT_BF16 ? 3 * 1e-4
+                      : dtype_info(type)->block == 1 ? 0
+                      : dtype_info(type)->block == 256 ? 3 * 1.4e-3 : 3 * 7e-4;
+        if (type == DT_U8)      /* packed fp4 of a Hugging Face folder */
+            more = 3 * 7e-4;
+        limit = more > limit ? more : limit;
+    }
+    return c->n_experts > 0 && limit > 1e-4 ? 3 * 5e-3 : limit;
+}
+
+static int64_t count_of(const struct truth *t) { return (int64_t)t->n * t->len * t->vocab; }
+
+static void check_close(const char *what, const struct truth *t, const float *got)
+{
+    double worst = 0;
+    for (int64_t i = 0; i < count_of(t); i++) {
+        double e = fabs((double)got[i] - t->logits[i]);
+        worst = e <= worst ? worst : e;
+    }
+    if (!(worst <= 2e-4))
+        COMPLAIN("%s: logits off by %g\n", what, worst);
+}
+
+static int argmax_of(const float *x, int n)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        best = x[i] > x[best] ? i : best;
+    return best;
+}
+
+static void check_nmse(const char *what, const struct truth *t, const float *got, double limit)
+{
+    double error = 0, power = 0;
+    int same = 0, rows = t->n * t->len;
+    for (int64_t i = 0; i < count_of(t); i++) {
+        error += ((double)got[i] - t->logits[i]) * ((double)got[i] - t->logits[i]);
+        power += (double)t->logits[i] * t->logits[i];
+    }
+    for (int r = 0; r < rows; r++)
+        same += argmax_of(got + (int64_t)r * t->vocab, t->vocab) ==
+                argmax_of(t->logits + (int64_t)r * t->vocab, t->vocab);
+    if (!(error <= limit * power) || same < 0.9 * rows)
+        COMPLAIN("%s: NMSE %.3g (limit %.3g), %d of %d argmax agree\n", what, error / power, limit,
+                 same, rows);
+    else if (getenv("MUSTER_TEST_VERBOSE") != NULL)
+        fprintf(stderr, "%s: NMSE %.3g (limit %.3g), %d of %d\n", what, error / power, limit, same,
+                rows);
+}
+
+/* --- one model on one layout */
+
+enum { F32_SHORT, F32_LONG, PROMPT, GENERATED, LONG_GENERATED, RUNS };
+static const char *const run_names[RUNS] = {"f32", "f32 long", "default prompt", "default generated",
+                                            "default generated long"};
+enum { GREEDY_SEQS = 3, GREEDY_LEN = 64 };
+
+/* What one layout said; kept of the one-rank layout to compare the others with, bit for bit. */
+struct said { float *logits[RUNS]; int32_t greedy[GREEDY_SEQS * GREEDY_LEN]; };
+
+struct model {
+    const struct fixture_case *fc;
+    struct tensorfile file;
+    struct model_config c;
+    struct truth shorter, longer;
+    bool has_longer;
+    double limit;
+};
+
+static const struct truth *truth_of(const struct model *m, int run)
+{
+    return run == F32_LONG || run == LONG_GENERATED ? &m->longer : &m->shorter;
+}
+
+static void run_greedy(struct llmrun *r, const struct model *m, struct said *s)
+{
+    int32_t prompt[GREEDY_SEQS * GREEDY_LEN];
+    const json_t *first = json_array_get(m->fc->greedy, 0);
+    int n = (int)json_array_size(m->fc->greedy);
+    int len = (int)json_array_size(json_object_get(first, "prompt"));
+    int n_new = (int)json_array_size(json_object_get(first, "tokens"));
+    n = n < GREEDY_SEQS ? n : GREEDY_SEQS;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < len; k++)
+            prompt[i * len + k] = (int32_t)json_integer_value(json_array_get(
+                json_object_get(json_array_get(m->fc->greedy, (size_t)i), "prompt"), (size_t)k));
+    Muster__Sampling sampling = MUSTER__SAMPLING__INIT;     /* temperature 0 */
+    llmrun_generate(r, prompt, n, len, 5, n_new, &sampling, s->greedy);
+    for (int i = 0; r->sampler && i < n * n_new; i++) {
+        int want = (int)json_integer_value(json_array_get(json_object_get(
+            json_array_get(m->fc->greedy, (size_t)(i / n_new)), "tokens"), (size_t)(i % n_new)));
+        if (s->greedy[i] != want) {
+            COMPLAIN("%s: greedy token %d of prompt %d is %d, not %d\n", m->fc->name, i % n_new,
+                     i / n_new, s->greedy[i], want);
+            return;
+        }
+    }
+}
+
+static void run_all(struct llmrun *r, const struct model *m, struct said *s)
+{
+    struct decoder_options f32 = llmrun_options(COMPUTE_F32, DT_F32, 1);
+    struct decoder_options plain = llmrun_options(COMPUTE_DEFAULT, DT_F16, 1);
+    const struct truth *a = &m->shorter, *b = &m->longer;
+    for (int i = 0; i < RUNS; i++)
+        if (r->sampler && count_of(truth_of(m, i)) > 0)
+            s->logits[i] = malloc(sizeof(float) * (size_t)count_of(truth_of(m, i)));
+    llmrun_start(r, &f32);
+    llmrun_logits(r, a->ids, a->n, a->len, a->len, false, s->logits[F32_SHORT]);
+    if (m->has_longer)
+        llmrun_logits(r, b->ids, b->n, b->len, b->len, false, s->logits[F32_LONG]);
+    if (m->fc->greedy != NULL)
+        run_greedy(r, m, s);
+    llmrun_start(r, &plain);
+    llmrun_logits(r, a->ids, a->n, a->len, 29, false, s->logits[PROMPT]);
+    llmrun_logits(r, a->ids, a->n, a->len, 1, true, s->logits[GENERATED]);
+    if (m->has_longer)
+        llmrun_logits(r, b->ids, b->n, b->len, 1, true, s->logits[LONG_GENERATED]);
+}
+
+static void check_truth(const struct model *m, const struct said *s)
+{
+    for (int i = 0; i < RUNS; i++) {
+        char what[400];
+        snprintf(what, sizeof what, "%s, %s", m->fc->name, run_names[i]);
+        if (s->logits[i] == NULL)
+            continue;
+        if (i <= F32_LONG)
+            check_close(what, truth_of(m, i), s->logits[i]);
+        else
+            check_nmse(what, truth_of(m, i), s->logits[i], m->limit);
+    }
+}
+
+static void check_same(const struct model *m, const struct said *alone, const struct said *s, int tp,
+                       int pp)
+{
+    for (int i = 0; i < RUNS; i++)
+        if (s->logits[i] != NULL && memcmp(s->logits[i], alone->logits[i],
+                                           sizeof(float) * (size_t)count_of(truth_of(m, i))) != 0)
+            COMPLAIN("%s, %s: tp %d x pp %d has other bits than one rank\n", m->fc->name, run_names[i],
+                     tp, pp);
+    if (memcmp(s->greedy, alone->greedy, sizeof s->greedy) != 0)
+        COMPLAIN("%s: tp %d x pp %d has other greedy tokens than one rank\n", m->fc->name, tp, pp);
+}
+
+static void drop_said(struct said *s)
+{
+    for (int i = 0; i < RUNS; i++)
+        free(s->logits[i]);
+    memset(s, 0, sizeof *s);
+}
+
+static bool is_layout(int tp, int pp) { return tp * pp == n_ranks && tp <= 4 && pp <= 2; }
+
+static void check_layout(struct model *m, struct comm *comm, int tp, int pp, const struct said *alone)
+{
+    struct llmrun r = {0};
+    struct said s = {0};
+    if (tp > m->c.n_heads || pp > m->c.n_layers ||
+        !llmrun_place(&r, &m->c, tp, pp, 0, false, rank, n_ranks))
+        return;
+    llmrun_load(&r, &m->c, &m->file, comm);
+    run_all(&r, m, &s);
+    if (r.sampler) {
+        check_truth(m, &s);
+        check_same(m, alone, &s, tp, pp);
+    }
+    drop_said(&s);
+    llmrun_free(&r);
+}
+
+static void check_model(const struct fixture_case *fc, struct comm *comm)
+{
+    struct model m = {.fc = fc};
+    struct tensorfile expected;
+    struct said alone = {0};
+    bool samples = false;
+    LLMRUN_DO(tensorfile_open(&expected, fc->expected, err));
+    read_truth(&expected, "input_ids", "logits", &m.shorter);
+    m.has_longer = read_truth(&expected, "long_input_ids", "long_logits", &m.longer);
+    tensorfile_close(&expected);
+    LLMRUN_DO(tensorfile_open(&m.file, fc->path, err));
+    LLMRUN_DO(model_config_read(&m.c, &m.file, fc->path, err));
+    m.limit = nmse_limit(&m.file, &m.c);
+    for (int pp = 1; pp <= 2; pp++)
+        for (int tp = 1; tp <= 4; tp++)
+            samples = samples || (is_layout(tp, pp) && rank == (pp - 1) * tp);
+    if (samples) {      /* one rank alone: what all layouts must equal */
+        struct llmrun r = {0};
+        llmrun_place(&r, &m.c, 1, 1, rank, false, rank, n_ranks);
+        llmrun_load(&r, &m.c, &m.file, comm);
+        run_all(&r, &m, &alone);
+        llmrun_free(&r);
+    }
+    for (int pp = 1; pp <= 2; pp++)
+        for (int tp = 1; tp <= 4; tp++)
+            if (is_layout(tp, pp))
+                check_layout(&m, comm, tp, pp, &alone);
+    drop_said(&alone);
+    drop_truth(&m.shorter);
+    drop_truth(&m.longer);
+    model_config_free(&m.c);
+    tensorfile_close(&m.file);
+}
+
+int main(int argc, char **argv)
+{
+    int provided, all = 0;
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
+    struct comm comm;
+    LLMRUN_DO(comm_mpi_init(err));
+    rank = comm_mpi_rank();
+    n_ranks = comm_mpi_size();
+    LLMRUN_DO(comm_mpi_open(&comm, rank, err));
+    const char *base = getenv("MUSTER_FIXTURES");
+    snprintf(folder, sizeof folder, "%s/llm", base != NULL ? base : FIXTURES_DEFAULT);
+    if (access(folder, R_OK) != 0) {
+        MPI_Finalize();
+        return 77;
+    }
+    list_cases();
+    for (int i = 0; i < n_cases; i++)
+        check_model(&cases[i], &comm);
+    for (int i = 0; i < n_kept; i++)
+        json_decref(kept[i]);
+    MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    if (rank == 0)
+        printf("%d models on %d ranks: %d failures\n", n_cases, n_ranks, all);
+    comm_close(&comm);
+    comm_mpi_finish();
+    MPI_Finalize();
+    return all > 0 || n_cases == 0;
+}
