@@ -378,6 +378,8 @@ static int read_special(struct model_config *c, const struct scope *s, const cha
     double id = json_number_value(json_is_array(bos) ? json_array_get(bos, 0) : bos);
     c->bos = bos && id >= 0 && id < c->vocab ? (int)id : -1;
     TRY(read_ids(c, s, "eos_token_id"));
+    struct scope outer = {.first = s->second, .prefix = "", .where = s->where, .err = s->err};
+    TRY(read_ids(c, &outer, "eos_token_id"));       /* a multimodal root may name more of them */
     if (!generation)
         return ERR_OK;
     json_error_t e;
