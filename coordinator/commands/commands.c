@@ -8,7 +8,8 @@
 #include <string.h>
 
 const struct command *const command_table[] = {
-    &command_generate, &command_tokenize, &command_logits, &command_doctor, NULL,
+    &command_generate, &command_tokenize, &command_logits, &command_inspect,
+    &command_doctor, NULL,
 };
 
 const struct command *command_find(const char *name)

@@ -109,6 +109,7 @@ static int add_tensor(Muster__TensorSpec **list, size_t *n, struct arena *mem,
     muster__tensor_spec__init(t);
     t->name = name;
     t->type = s->type;
+    t->type_name = (char *)(dtype_info(s->type) ? dtype_info(s->type)->name : "unknown");
     t->shape = shape;
     bool experts = p->slot >= SLOT_EXPERT_GATE;
     if (experts)
