@@ -3,15 +3,15 @@
 
 #include "coordinator/commands/cli.h"
 #include "coordinator/commands/commandlist.h"
-#include "coordinator/commands/outfile.h"
 #include "coordinator/commands/session.h"
+#include "proto/safewriter.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { OPT_IDS = 0x3000, OPT_AS, OPT_OUT };
-enum { IDS_BYTES_MAX = 64 << 20, HEADER_BYTES = 256 };
+enum { IDS_BYTES_MAX = 64 << 20 };
 
 struct options {
     struct err *err;
@@ -58,42 +58,28 @@ static int check(void *options, struct err *err)
     return ERR_OK;
 }
 
-struct writer {
-    struct outfile out;
-    long data_at;               /* byte of the first row in the file */
-    int rows, vocab;
-};
+struct writer { struct safewriter file; int rows, vocab; };
 
-/* safetensors: the header's length, the header padded with blanks, then the rows. */
 static int write_header(struct writer *w, int rows, int vocab, struct err *err)
 {
-    char header[HEADER_BYTES];
-    uint64_t n, bytes = (uint64_t)rows * (uint64_t)vocab * sizeof(float);
-    int len = snprintf(header, sizeof header,
-                       "{\"logits\":{\"dtype\":\"F32\",\"shape\":[%d,%d],\"data_offsets\":[0,%llu]}}",
-                       rows, vocab, (unsigned long long)bytes);
-    while (len % 8 != 0)
-        header[len++] = ' ';
-    n = (uint64_t)len;
-    fwrite(&n, sizeof n, 1, w->out.f);      /* little-endian, as every machine here */
-    fwrite(header, 1, (size_t)len, w->out.f);
-    w->data_at = (long)sizeof n + len;
+    int64_t shape[2] = {rows, vocab};
     w->vocab = vocab;
-    return ferror(w->out.f) ? err_set(err, ERR_OUTPUT, "%s: write failed", w->out.path) : ERR_OK;
+    TRY(safewriter_tensor(&w->file, "logits", "F32", 2, shape,
+                          (uint64_t)rows * (uint64_t)vocab * sizeof(float), err));
+    return safewriter_begin(&w->file, err);
 }
 
+/* One sequence alone is never interrupted: its rows come in order. */
 static int on_logits(void *ctx, const struct lm_event *e, struct err *err)
 {
     struct writer *w = ctx;
     if (e->logits == NULL)
         return ERR_OK;
-    long row = (long)w->vocab * (long)sizeof(float);
-    size_t n = (size_t)e->rows * (size_t)w->vocab;
-    if (fseek(w->out.f, w->data_at + e->position * row, SEEK_SET) != 0 ||
-        fwrite(e->logits, sizeof(float), n, w->out.f) != n)
-        return err_set(err, ERR_OUTPUT, "%s: write failed (disk full?)", w->out.path);
+    if (e->position != w->rows)
+        return err_set(err, ERR_PEER, "logits of position %d came after %d rows", e->position, w->rows);
     w->rows += e->rows;
-    return ERR_OK;
+    return safewriter_write(&w->file, e->logits,
+                            (size_t)e->rows * (size_t)w->vocab * sizeof *e->logits, err);
 }
 
 static int compute(const struct options *o, struct session *s, const int32_t *ids, int n,
@@ -105,10 +91,7 @@ static int compute(const struct options *o, struct session *s, const int32_t *id
     TRY(session_load(s, &o->model, &need, err));
     TRY(lm_submit(&s->lm, &r, err));
     TRY(write_header(w, n, (int)s->cluster.spec->vocab, err));
-    TRY(lm_run(&s->lm, on_logits, w, err));
-    if (w->rows != n)
-        return err_set(err, ERR_PEER, "logits of %d tokens came back, not of %d", w->rows, n);
-    return ERR_OK;
+    return lm_run(&s->lm, on_logits, w, err);
 }
 
 static int check_ids(const struct options *o, const struct session *s, const int32_t *ids, int n,
@@ -150,13 +133,12 @@ static int run(void *options, struct comm *comm, struct err *err)
     if (rc == ERR_OK)
         rc = check_ids(o, &s, ids, n, err);
     if (rc == ERR_OK)
-        rc = outfile_open(&w.out, o->out, err);
+        rc = safewriter_open(&w.file, o->out, err);
     if (rc == ERR_OK)
         rc = compute(o, &s, ids, n, &w, err);
     if (rc == ERR_OK)
-        rc = outfile_commit(&w.out, err);
-    else
-        outfile_abort(&w.out);
+        rc = safewriter_close(&w.file, err);
+    safewriter_abandon(&w.file);
     free(ids);
     return session_close(&s, rc);
 }

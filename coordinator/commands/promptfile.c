@@ -1,7 +1,7 @@
 #include "coordinator/commands/promptfile.h"
 
 #include "coordinator/commands/cli.h"
-#include "coordinator/commands/outfile.h"
+#include "proto/atomicfile.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -134,17 +134,33 @@ static json_t *answer(const struct textjob *j)
     return o;
 }
 
-int promptfile_write(const struct promptfile *p, const char *path, struct err *err)
+static int write_lines(const struct promptfile *p, struct atomicfile *f, struct err *err)
 {
-    struct outfile out;
-    TRY(outfile_open(&out, path, err));
     for (int i = 0; i < p->n; i++) {
         json_t *o = answer(&p->job[i]);
-        if (o == NULL || json_dumpf(o, out.f, JSON_COMPACT) != 0 || fputc('\n', out.f) == EOF)
-            break;              /* the stream remembers: commit fails */
+        char *text = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
         json_decref(o);
+        if (text == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for an answer");
+        int rc = atomicfile_write(f, text, strlen(text), err);
+        free(text);
+        if (rc == ERR_OK)
+            rc = atomicfile_write(f, "\n", 1, err);
+        if (rc != ERR_OK)
+            return rc;
     }
-    return outfile_commit(&out, err);
+    return ERR_OK;
+}
+
+int promptfile_write(const struct promptfile *p, const char *path, struct err *err)
+{
+    struct atomicfile f;
+    TRY(atomicfile_open(&f, strcmp(path, "-") == 0 ? "/dev/stdout" : path, err));
+    int rc = write_lines(p, &f, err);
+    if (rc == ERR_OK)
+        return atomicfile_commit(&f, err);
+    atomicfile_abandon(&f);
+    return rc;
 }
 
 void promptfile_free(struct promptfile *p)

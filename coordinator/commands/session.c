@@ -1,7 +1,7 @@
 #include "coordinator/commands/session.h"
 
-#include "coordinator/commands/outfile.h"
 #include "coordinator/plan/planfile.h"
+#include "proto/atomicfile.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -98,13 +98,15 @@ static int choose_sizes(struct session *s, const struct model_args *a,
 
 static int save_plan(const struct session *s, const char *path, struct err *err)
 {
-    struct outfile out;
+    struct atomicfile f;
     char *text = planfile_text(s->cluster.plan.message);
     int rc = text == NULL ? err_set(err, ERR_NOMEM, "%s: no memory", path)
-                          : outfile_open(&out, path, err);
+                          : atomicfile_open(&f, strcmp(path, "-") == 0 ? "/dev/stdout" : path, err);
     if (rc == ERR_OK) {
-        fprintf(out.f, "%s\n", text);
-        rc = outfile_commit(&out, err);
+        rc = atomicfile_write(&f, text, strlen(text), err);
+        if (rc == ERR_OK)
+            rc = atomicfile_commit(&f, err);
+        atomicfile_abandon(&f);
     }
     free(text);
     return rc;

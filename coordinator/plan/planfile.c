@@ -165,7 +165,7 @@ static json_t *json_plan(const Muster__Plan *plan)
 char *planfile_text(const Muster__Plan *plan)
 {
     json_t *root = json_plan(plan);
-    char *text = root != NULL ? json_dumps(root, JSON_INDENT(1)) : NULL;
+    char *text = root != NULL ? json_dumps(root, JSON_INDENT(1) | JSON_SORT_KEYS) : NULL;
     json_decref(root);
     return text;
 }

@@ -3,7 +3,6 @@
 #include "coordinator/commands/cli.h"
 #include "coordinator/commands/command.h"
 #include "coordinator/commands/modelargs.h"
-#include "coordinator/commands/outfile.h"
 #include "coordinator/commands/samplingargs.h"
 
 #include <limits.h>
@@ -14,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -173,38 +171,6 @@ static void test_model_paths(void **state)
     unsetenv("MUSTER_MODELS");
 }
 
-static void test_files_appear_whole_or_not(void **state)
-{
-    (void)state;
-    char dir[] = "/tmp/muster-cli-XXXXXX", path[64], part[80];
-    struct outfile o;
-    struct stat st;
-    struct err err = {0};
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof path, "%s/out", dir);
-    snprintf(part, sizeof part, "%s.part", path);
-    assert_int_equal(outfile_open(&o, path, NULL), ERR_OK);
-    fputs("half", o.f);
-    assert_int_not_equal(stat(path, &st), 0);
-    outfile_abort(&o);
-    assert_int_not_equal(stat(part, &st), 0);
-    assert_int_equal(outfile_open(&o, path, NULL), ERR_OK);
-    fputs("whole", o.f);
-    assert_int_equal(outfile_commit(&o, NULL), ERR_OK);
-    assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(st.st_size, 5);
-    if (stat("/dev/full", &st) == 0) {
-        assert_int_equal(outfile_open(&o, "/dev/full", NULL), ERR_OK);
-        fputs("lost", o.f);
-        assert_int_equal(outfile_commit(&o, &err), ERR_OUTPUT);
-        assert_int_equal(stat("/dev/full", &st), 0);
-        assert_true(S_ISCHR(st.st_mode));
-    }
-    assert_int_equal(outfile_open(&o, "/nonexistent/folder/x", NULL), ERR_OUTPUT);
-    unlink(path);
-    rmdir(dir);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,7 +180,6 @@ int main(void)
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_a_line_overrides_the_defaults),
         cmocka_unit_test(test_model_paths),
-        cmocka_unit_test(test_files_appear_whole_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
