@@ -82,37 +82,15 @@ static int replace_all(struct detokenize_state *s, const char *from, const char 
     return ERR_OK;
 }
 
-/* Undoes tokenised English: "do n't ." becomes "don't.". */
-static int cleanup_text(struct detokenize_state *s, struct err *err)
-{
-    static const char *const pair[][2] = {
-        {" .", "."}, {" ?", "?"}, {" !", "!"}, {" ,", ","}, {" ' ", "'"}, {" n't", "n't"},
-        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
-    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
-        TRY(replace_all(s, pair[i][0], pair[i][1], err));
-    return ERR_OK;
-}
-
-static bool starts_with(const char *s, size_t n, const char *with)
-{
-    size_t len = strlen(with);
-    return len > 0 && n >= len && memcmp(s, with, len) == 0;
-}
-
 /* The text of one token into s->text, by the rules that look at it alone. */
 static int token_text(const struct detokenizer *d, struct detokenize_state *s, const char *text,
                       size_t n, struct err *err)
 {
     size_t suffix = strlen(d->suffix);
-    bool joins = starts_with(text, n, d->continues);
     textbuf_clear(&s->text);
-    if (s->held_suffix || (s->n_tokens > 0 && (d->blanks_between || (d->word_piece && !joins))))
+    if (s->held_suffix || (d->blanks_between && s->n_tokens > 0))
         TRY(textbuf_add(&s->text, " ", 1, err));
-    if (joins && s->n_tokens > 0) {
-        text += strlen(d->continues);
-        n -= strlen(d->continues);
-    }
-    s->held_suffix = n >= suffix && starts_with(text + n - suffix, suffix, d->suffix);
+    s->held_suffix = suffix > 0 && n >= suffix && memcmp(text + n - suffix, d->suffix, suffix) == 0;
     if (s->held_suffix)
         n -= suffix;
     if (d->meta[0] != '\0')
@@ -122,7 +100,7 @@ static int token_text(const struct detokenizer *d, struct detokenize_state *s, c
         TRY(textbuf_add(&s->text, text, n, err));
     for (int i = 0; i < d->n_replace; i++)
         TRY(replace_all(s, d->replace[i].from, d->replace[i].to, err));
-    return d->cleanup ? cleanup_text(s, err) : ERR_OK;
+    return ERR_OK;
 }
 
 static int push_text(const struct detokenizer *d, struct detokenize_state *s, const char *text,

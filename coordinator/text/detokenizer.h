@@ -19,8 +19,6 @@ struct detokenizer {
     char meta[8];               /* Metaspace: this character is a blank, "" when unused ... */
     bool meta_drop_first;       /* ... and nothing in the first token */
     char suffix[24];            /* BPEDecoder: ends a word; a blank, nothing at the very end */
-    char continues[24];         /* WordPiece: a token with this in front joins the one before */
-    bool word_piece, cleanup;   /* cleanup: blanks in front of punctuation and clitics go */
     bool blanks_between;        /* no decoder at all: tokens are words */
     bool spoken;                /* SentencePiece: a control token does not count as the first text, an
                                    unknown one is U+2047 between blanks */

@@ -90,8 +90,7 @@ static int compile(struct pattern **p, const char *shown, size_t n_shown, const 
     memcpy(c->shown, shown, keep);
     int code;
     PCRE2_SIZE at;
-    c->code = pcre2_compile((PCRE2_SPTR)re, n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | flags,
-                            &code, &at, NULL);
+    c->code = pcre2_compile((PCRE2_SPTR)re, n, PCRE2_UTF | flags, &code, &at, NULL);
     if (c->code == NULL) {
         PCRE2_UCHAR why[120] = "";
         pcre2_get_error_message(code, why, sizeof why);
@@ -113,7 +112,8 @@ int pattern_new(struct pattern **p, const char *regex, size_t n, struct err *err
     struct textbuf re = {0};
     int rc = translate(&re, regex, n, err);
     if (rc == ERR_OK)
-        rc = compile(p, regex, n, re.p != NULL ? re.p : "", re.n, 0, err);
+        rc = compile(p, regex, n, re.p != NULL ? re.p : "", re.n,
+                     PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, err);
     textbuf_free(&re);
     return rc;
 }

@@ -10,8 +10,6 @@ enum { CONTAINER_MAX = 256 << 20, ENTRY_NAME_MAX = 200 };
 
 /* --- the container */
 
-struct entry { const char *name; size_t name_len; const uint8_t *bytes; size_t n; };
-
 static uint64_t little(const uint8_t *p, int bytes)
 {
     uint64_t v = 0;
@@ -20,8 +18,9 @@ static uint64_t little(const uint8_t *p, int bytes)
     return v;
 }
 
-/* The entry at *at, which moves on. */
-static int next_entry(const uint8_t *p, size_t n, size_t *at, struct entry *e, struct err *err)
+/* The file at *at, which moves on. */
+static int next_file(const uint8_t *p, size_t n, size_t *at, struct tokenizer_file *e,
+                     struct err *err)
 {
     size_t i = *at;
     uint64_t name_len = n - i < 4 ? UINT64_MAX : little(p + i, 4), len;
@@ -40,29 +39,28 @@ static int next_entry(const uint8_t *p, size_t n, size_t *at, struct entry *e, s
     return ERR_OK;
 }
 
-/* The entry of that name; bytes NULL when there is none. */
-static int find_entry(const uint8_t *p, size_t n, const char *name, struct entry *found,
-                      struct err *err)
+int tokenizer_find_file(const struct tokenizer_container *c, const char *name,
+                        struct tokenizer_file *file, struct err *err)
 {
-    *found = (struct entry){0};
-    struct entry e;
-    for (size_t at = 4; at < n;) {
-        TRY(next_entry(p, n, &at, &e, err));
-        if (e.name_len == strlen(name) && memcmp(e.name, name, e.name_len) == 0)
-            *found = e;
+    *file = (struct tokenizer_file){0};
+    struct tokenizer_file f;
+    for (size_t at = 4; at < c->n;) {
+        TRY(next_file(c->p, c->n, &at, &f, err));
+        if (f.name_len == strlen(name) && memcmp(f.name, name, f.name_len) == 0)
+            *file = f;
     }
     return ERR_OK;
 }
 
-static int build(struct tokenizer *t, const uint8_t *bytes, size_t n, struct err *err)
+static int build(struct tokenizer *t, const struct tokenizer_container *c, struct err *err)
 {
-    struct entry gguf;
-    if (n < 4 || n > CONTAINER_MAX || memcmp(bytes, "MTOK", 4) != 0)
+    struct tokenizer_file gguf;
+    if (c->n < 4 || c->n > CONTAINER_MAX || memcmp(c->p, "MTOK", 4) != 0)
         return err_set(err, ERR_FORMAT, "vocabulary: not a vocabulary container");
-    TRY(find_entry(bytes, n, "gguf", &gguf, err));
+    TRY(tokenizer_find_file(c, "gguf", &gguf, err));
     if (gguf.bytes != NULL)
         return tokgguf_build(t, gguf.bytes, gguf.n, err);
-    return err_set(err, ERR_FORMAT, "vocabulary: the model has none that is known here");
+    return tokfolder_build(t, c, err);
 }
 
 int tokenizer_open(struct tokenizer **t, const uint8_t *bytes, size_t n, struct err *err)
@@ -72,7 +70,7 @@ int tokenizer_open(struct tokenizer **t, const uint8_t *bytes, size_t n, struct 
     if (c == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a tokenizer");
     c->bos = c->eos = -1;
-    int rc = build(c, bytes, n, err);
+    int rc = build(c, &(struct tokenizer_container){bytes, n}, err);
     if (rc != ERR_OK)
         tokenizer_close(c);
     else
@@ -86,6 +84,7 @@ void tokenizer_close(struct tokenizer *t)
         return;
     bpe_free(&t->bpe);
     spm_free(&t->spm);
+    unigram_free(&t->unigram);
     normalizer_free(&t->normalizer);
     pretokenizer_free(&t->pretokenizer);
     added_free(&t->raw);
@@ -171,6 +170,7 @@ struct encoder {
     struct pieces pieces, spare;
     struct textbuf text, spare_text;
     struct merge_scratch merge;
+    struct unigram_scratch unigram;
     struct pattern_scratch *pattern;
 };
 
@@ -197,6 +197,8 @@ static int encode_piece(struct encoder *e, const char *s, size_t n, struct err *
 {
     if (e->t->model == TOKENIZER_SPM)
         return encode_spm(e, s, n, err);
+    if (e->t->model == TOKENIZER_UNIGRAM)
+        return unigram_encode(&e->t->unigram, s, n, &e->unigram, e->out, err);
     return bpe_encode(&e->t->bpe, s, n, &e->merge, e->out, err);
 }
 
@@ -253,6 +255,7 @@ static void encoder_free(struct encoder *e)
     textbuf_free(&e->text);
     textbuf_free(&e->spare_text);
     merge_scratch_free(&e->merge);
+    unigram_scratch_free(&e->unigram);
     pattern_scratch_destroy(e->pattern);
 }
 

@@ -215,6 +215,28 @@ static int build_spm(struct tokenizer *t, const struct ggufmeta *m, struct err *
     return rc;
 }
 
+static int build_unigram(struct tokenizer *t, const struct ggufmeta *m, struct err *err)
+{
+    int32_t unknown;
+    float *score = NULL;
+    t->model = TOKENIZER_UNIGRAM;
+    TRY(trie_init(&t->user, err));
+    TRY(read_vocab(t, m, true, err));
+    TRY(read_ids(t, m, false, true, false, &unknown, err));
+    TRY(add_tokens(t, m, false, err));
+    TRY(add_sentencepiece_rules(t, m, true, err));
+    TRY(read_scores(t, m, &score, err));
+    double *wide = malloc((size_t)t->vocab.n * sizeof *wide);
+    for (int i = 0; wide != NULL && i < t->vocab.n; i++)
+        wide[i] = (double)score[i];
+    int rc = wide == NULL ? err_set(err, ERR_NOMEM, "vocabulary: no memory for its scores")
+                          : unigram_init(&t->unigram, &t->vocab, wide, unknown, true, err);
+    t->unigram.byte_fallback = true;
+    free(score);
+    free(wide);
+    return rc;
+}
+
 /* --- chat templates: tokenizer.chat_template and tokenizer.chat_template.NAME */
 
 static int add_templates(struct tokenizer *t, const struct ggufmeta *m, struct err *err)
@@ -245,8 +267,10 @@ static int build_model(struct tokenizer *t, const struct ggufmeta *m, struct err
         return build_spm(t, m, err);
     if (n == 4 && memcmp(model, "gpt2", 4) == 0)
         return build_bpe(t, m, err);
-    return err_set(err, ERR_FORMAT, "vocabulary: " KEY "model '%.*s' is not supported (llama, gpt2)",
-                   n < 40 ? (int)n : 40, model);
+    if (n == 2 && memcmp(model, "t5", 2) == 0)
+        return build_unigram(t, m, err);
+    return err_set(err, ERR_FORMAT, "vocabulary: " KEY "model '%.*s' is not supported (llama, gpt2, "
+                   "t5)", n < 40 ? (int)n : 40, model);
 }
 
 int tokgguf_build(struct tokenizer *t, const uint8_t *bytes, size_t n, struct err *err)

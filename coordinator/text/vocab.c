@@ -103,6 +103,7 @@ int vocab_index(struct vocab *v, bool bytes, struct err *err)
     uint32_t slots = 1024;
     while (slots < 2 * (uint32_t)v->n)
         slots *= 2;
+    free(v->slot);
     v->slot = malloc(slots * sizeof *v->slot);
     if (v->slot == NULL)
         return err_set(err, ERR_NOMEM, "vocabulary: no memory for its index");

@@ -30,8 +30,8 @@ void vocab_free(struct vocab *v);
 /* Gives id a text; ids may come in any order; one that has another text is an error. */
 int vocab_set(struct vocab *v, int64_t id, const char *text, size_t n, enum vocab_type type,
               struct err *err);
-/* Builds the way back from text to id. With `bytes`, tokens <0xNN> are found for byte fallback. Of two
- * ids with one text the later wins, as in other readers of GGUF. */
+/* Builds the way back from text to id, again if tokens were set since. With `bytes`, tokens <0xNN> are
+ * found for byte fallback. Of two ids with one text the later wins, as in other readers of GGUF. */
 int vocab_index(struct vocab *v, bool bytes, struct err *err);
 /* The id of a text, -1: none. */
 int32_t vocab_find(const struct vocab *v, const char *text, size_t n);

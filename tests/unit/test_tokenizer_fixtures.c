@@ -114,7 +114,7 @@ static int check_case(const struct tokenizer *t, const json_t *row)
 
 static int check_cases(const struct tokenizer *t, const char *folder, const char *name)
 {
-    char path[4096], *bytes, *line, *rest;
+    char path[8192], *bytes, *line, *rest;
     size_t n;
     int bad = 0, cases = 0;
     snprintf(path, sizeof path, "%s/cases.jsonl", folder);
@@ -150,7 +150,7 @@ static int check_folder(const char *folder)
             continue;
         struct tokenizer *t = open_file(folder, e->d_name, gguf ? "gguf" : "tokenizer.json");
         files++;
-        bad += t == NULL ? 0 : check_cases(t, folder, e->d_name);
+        bad += t == NULL ? 1 : check_cases(t, folder, e->d_name);
         tokenizer_close(t);
     }
     closedir(d);

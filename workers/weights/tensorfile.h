@@ -31,8 +31,8 @@ struct meta_value {
     double f;
     const char *str;            /* NUL-terminated copy; may hold NULs inside: use len */
     uint64_t len;               /* bytes of str, or elements of the array */
-    int elem_type;              /* GGUF type id of array elements */
-    const void *array;          /* raw little-endian elements, NULL for strings */
+    int elem_type;              /* GGUF type id of the value, or of the array's elements */
+    const void *array;          /* raw little-endian elements on a multiple of 8; NULL for strings */
     const char *const *strings; /* for arrays of strings */
     const uint64_t *string_lens;
 };
