@@ -15,8 +15,8 @@
 
 #include <stdbool.h>
 
-/* Tokens of a KV page: small enough to waste little, large enough for short tables. */
-enum { CLUSTER_PAGE_TOKENS = 32 };
+/* Tokens of a KV page: what attention walks at a time, so that pages and blocks have one border. */
+enum { CLUSTER_PAGE_TOKENS = 64 };
 
 struct cluster {
     struct comm *comm;
