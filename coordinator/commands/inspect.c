@@ -214,8 +214,8 @@ static int print_json(const struct session *s, const struct plan *p, struct err 
     for (size_t i = 0; i < m->n_eos; i++)
         json_array_append_new(eos, json_integer(m->eos[i]));
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:i, s:i, s:o, "
-        "s:s, s:o, s:o, s:o}",
+        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:i, "
+        "s:i, s:o, s:s, s:o, s:o, s:o}",
         "path", s->path, "name", m->name, "arch", m->arch, "format", m->format, "type", m->type,
         "parameters", (json_int_t)m->parameters, "file_bytes", (json_int_t)file_bytes(m),
         "layers", (int)m->n_layers, "dim", (int)m->dim, "heads", (int)m->n_heads,
