@@ -1,4 +1,4 @@
-/* The products: which kernel serves a (type, role), the walk over panels, rows and segments. */
+/* The products: which kernel serves a (type, role), and what callers need around it. */
 #include "workers/kernels/linear_run.h"
 
 #include "proto/err.h"
@@ -13,6 +13,7 @@ static const struct linear_kernels *const table[ISA_COUNT] = {
     [ISA_SCALAR] = &linear_kernels_plain,
     [ISA_AVX2] = &linear_kernels_avx2,
     [ISA_AVX512] = &linear_kernels_avx512,
+    [ISA_AMX] = &linear_kernels_amx,
 };
 
 void linear_refuse(enum isa isa, enum dtype type, enum role role)
@@ -27,30 +28,38 @@ bool linear_blas_tiles_ok(void) { return blas_tiles; }
 
 const struct linear_kernels *linear_table(enum isa isa) { return table[isa]; }
 
+#define INHERIT(member, from)                                                                      \
+    if (!c.member)                                                                                 \
+    c.member = (from)
+
 struct linear_choice linear_choose(enum dtype type, enum isa isa, enum compute compute,
                                    enum role role)
 {
     struct linear_choice c = {.family = FAMILY_F32};
-    bool f32 = compute == COMPUTE_F32 || (type != DT_BF16 && !linear_kernels_plain.dot_q8[type]);
-    if (!f32)
-        c.family = type == DT_BF16 ? FAMILY_BF16 : FAMILY_Q8;
     for (int i = (int)isa; i >= 0; i--) {
         const struct linear_kernels *t = table[i];
-        if (!t || refused[i][type][role])
+        if (refused[i][type][role])
             continue;
-        if (!c.expand)
-            c.expand = t->expand[type];
-        if (!c.dot_q8)
-            c.dot_q8 = t->dot_q8[type];
-        if (!c.dot_f32)
-            c.dot_f32 = t->dot_f32;
-        if (!c.dot_bf16)
-            c.dot_bf16 = t->dot_bf16;
-        if (!c.prepare_q8)
-            c.prepare_q8 = t->prepare_q8;
-        if (!c.prepare_bf16)
-            c.prepare_bf16 = t->prepare_bf16;
+        INHERIT(dot_q8, t->dot_q8[type]);
+        INHERIT(expand, t->expand[type]);
+        INHERIT(expand_tiles, t->expand_tiles[type]);
+        INHERIT(dot_f32, t->dot_f32);
+        INHERIT(dot_bf16, t->dot_bf16);
+        INHERIT(dot_tiles, t->dot_tiles);
+        INHERIT(tiles_begin, t->tiles_begin);
+        INHERIT(tiles_end, t->tiles_end);
+        INHERIT(prepare_tiles, t->prepare_tiles);
+        INHERIT(prepare_q8, t->prepare_q8);
+        INHERIT(prepare_bf16, t->prepare_bf16);
     }
+    if (compute == COMPUTE_F32)
+        return c;
+    if (role == ROLE_KIND_PROMPT && c.dot_tiles && c.expand_tiles)
+        c.family = FAMILY_TILES;
+    else if (type == DT_BF16)
+        c.family = FAMILY_BF16;
+    else if (c.dot_q8)
+        c.family = FAMILY_Q8;
     return c;
 }
 
@@ -82,90 +91,81 @@ size_t linear_x_bytes(const struct linear *l, enum isa isa, enum compute compute
     return family == FAMILY_TILES ? (rows + 15) / 16 * stride : rows * stride;
 }
 
-static void prepare_f32(void *dst, const float *x, int k)
+static void prepare_f32(uint8_t *dst, size_t step, const float *x, int k)
 {
     memcpy(dst, x, (size_t)k * sizeof *x);
     memset((float *)dst + k, 0, (size_t)(linear_blocks(k) * 32 - k) * sizeof *x);
+}
+
+/* Row r of x goes to row r % 16 of each tile; rows up to 16s are zero. */
+static void prepare_tiles(const struct linear_choice *c, uint8_t *xq, const float *x, int64_t ldx,
+                          int n_rows, int k, int r0, int r1)
+{
+    size_t stride = linear_x_stride(FAMILY_TILES, k);
+    for (int r = r0; r < r1; r++)
+        c->prepare_tiles(xq + (size_t)(r / 16) * stride + (size_t)(r % 16) * 64, 1024, x + r * ldx, k);
+    for (int r = n_rows; r1 == n_rows && r % 16; r++)
+        for (int b = 0; b < linear_blocks(k); b++)
+            memset(xq + (size_t)(r / 16) * stride + (size_t)b * 1024 + (size_t)(r % 16) * 64, 0, 64);
 }
 
 void linear_x_prepare(const struct linear *l, enum isa isa, enum compute compute, enum role role,
                       void *xq, const float *x, int64_t ldx, int n_rows, int k, int r0, int r1)
 {
     struct linear_choice c = linear_choose(l->type, isa, compute, role);
+    if (c.family == FAMILY_TILES) {
+        prepare_tiles(&c, xq, x, ldx, n_rows, k, r0, r1);
+        return;
+    }
     linear_prepare *prepare = c.family == FAMILY_Q8     ? c.prepare_q8
                               : c.family == FAMILY_BF16 ? c.prepare_bf16
                                                         : prepare_f32;
     size_t stride = linear_x_stride(c.family, k);
     for (int r = r0; r < r1; r++)
-        prepare((uint8_t *)xq + (size_t)r * stride, x + r * ldx, k);
+        prepare((uint8_t *)xq + (size_t)r * stride, 64, x + r * ldx, k);
 }
-
-enum {
-    ROW_TILE = 32,                              /* rows whose sums are kept at once */
-    CHUNK = 16,                                 /* blocks expanded at once: 32 KB of f32 */
-    STACK_MAX = SPLIT_PIECES_MAX + 8            /* pieces + the depth of a tree of 64 leaves */
-};
-
-/* Per thread: sums of a row tile, for each height of the program's stack. */
-struct tile_scratch {
-    float stack[STACK_MAX][ROW_TILE * LINEAR_PANEL];
-    float pair[ROW_TILE * 2 * LINEAR_PANEL];    /* the two chains of f32 and bf16 products */
-    float chunk[CHUNK * 32 * LINEAR_PANEL];
-};
 
 size_t linear_scratch_bytes(enum isa isa, enum compute compute, enum role role, int n_rows, int k)
 {
-    return sizeof(struct tile_scratch);
+    size_t lanes = linear_lanes_scratch(n_rows);
+    bool tiles = isa == ISA_AMX && compute == COMPUTE_DEFAULT && role == ROLE_KIND_PROMPT;
+    size_t other = tiles ? linear_tiles_scratch(n_rows) : 0;
+    return lanes > other ? lanes : other;
 }
 
-/* acc [n_rows][16] = columns [k0, k1) of f32 or bf16 products: two chains, then their sum. */
-static void segment_pairs(const struct linear_choice *c, const struct linear_panel *w, int b0,
-                          int b1, const uint8_t *x, size_t xs, int n_rows, float *acc,
-                          struct tile_scratch *s)
-{
-    memset(s->pair, 0, (size_t)n_rows * 2 * LINEAR_PANEL * sizeof *s->pair);
-    if (c->family == FAMILY_BF16) {
-        c->dot_bf16((const uint16_t *)(w->q + (size_t)b0 * 1024), (b1 - b0) * 32, w->ahead,
-                    x + (size_t)b0 * 64, xs, n_rows, s->pair);
-    } else if (w->type == DT_F32) {
-        c->dot_f32((const float *)(w->q + (size_t)b0 * 2048), (b1 - b0) * 32, w->ahead,
-                   x + (size_t)b0 * 128, xs, n_rows, s->pair);
-    } else {
-        for (int b = b0; b < b1; b += CHUNK) {
-            int end = b + CHUNK < b1 ? b + CHUNK : b1;
-            c->expand(w, b, end, s->chunk);
-            c->dot_f32(s->chunk, (end - b) * 32, 0, x + (size_t)b * 128, xs, n_rows, s->pair);
-        }
-    }
-    for (int r = 0; r < n_rows; r++)
-        for (int i = 0; i < LINEAR_PANEL; i++)
-            acc[r * LINEAR_PANEL + i] = s->pair[2 * r * LINEAR_PANEL + i] +
-                                        s->pair[(2 * r + 1) * LINEAR_PANEL + i];
-}
-
-/* Sums of one panel and up to ROW_TILE rows, as the program says; returns the height of the stack. */
-static int run_program(const struct linear_choice *c, const struct linear_panel *w,
-                       const struct split_program *prog, const uint8_t *x, size_t xs, int n_rows,
-                       struct tile_scratch *s)
+int linear_segments(const struct split_program *prog, int k, linear_segment *segment, void *ctx,
+                    float *stack, size_t slot_floats, size_t used)
 {
     int height = 0;
     for (int i = 0; i < prog->n_seg; i++) {
-        int b0 = prog->seg[i].k_begin / 32, b1 = linear_blocks(prog->seg[i].k_end);
-        ASSERT(height < STACK_MAX && prog->seg[i].k_begin % 32 == 0 && prog->seg[i].k_end <= w->k);
-        float *acc = s->stack[height++];
-        if (c->family == FAMILY_Q8)
-            c->dot_q8(w, b0, b1, x, xs, n_rows, acc);
-        else
-            segment_pairs(c, w, b0, b1, x, xs, n_rows, acc, s);
+        int k0 = prog->seg[i].k_begin, k1 = prog->seg[i].k_end;
+        ASSERT(height < LINEAR_STACK_MAX && k0 % 32 == 0 && k1 <= k && (k1 % 32 == 0 || k1 == k));
+        segment(ctx, k0 / 32, linear_blocks(k1), stack + (size_t)height * slot_floats);
+        height++;
         for (int f = 0; f < prog->seg[i].folds; f++) {
             height--;
-            float *a = s->stack[height - 1];
-            const float *b = s->stack[height];
-            for (int j = 0; j < n_rows * LINEAR_PANEL; j++)
+            float *a = stack + (size_t)(height - 1) * slot_floats;
+            const float *b = a + slot_floats;
+            for (size_t j = 0; j < used; j++)
                 a[j] += b[j];
         }
     }
+    ASSERT(height == prog->n_piece);
     return height;
+}
+
+void linear_copy_out(const struct linear_job *job, int piece, int panel, int r0, int rows,
+                     const float *acc)
+{
+    int at = panel * LINEAR_PANEL, left = job->l->n_out - at;
+    float *out = job->out + piece * job->piece_stride + r0 * job->ldo + at;
+    if (left >= LINEAR_PANEL) {         /* a size that the compiler knows is a pair of moves */
+        for (int r = 0; r < rows; r++)
+            memcpy(out + r * job->ldo, acc + r * LINEAR_PANEL, LINEAR_PANEL * sizeof *acc);
+        return;
+    }
+    for (int r = 0; r < rows; r++)
+        memcpy(out + r * job->ldo, acc + r * LINEAR_PANEL, (size_t)left * sizeof *acc);
 }
 
 void linear_run(const struct linear *l, enum isa isa, enum compute compute, enum role role,
@@ -173,22 +173,14 @@ void linear_run(const struct linear *l, enum isa isa, enum compute compute, enum
                 const void *xq, int n_rows, int p0, int p1, void *scratch)
 {
     struct linear_choice c = linear_choose(l->type, isa, compute, role);
-    size_t xs = linear_x_stride(c.family, l->k);
-    struct tile_scratch *s = scratch;
-    for (int p = p0; p < p1; p++) {
-        int lanes = l->n_out - p * LINEAR_PANEL < LINEAR_PANEL ? l->n_out - p * LINEAR_PANEL
-                                                               : LINEAR_PANEL;
-        for (int r0 = 0; r0 < n_rows; r0 += ROW_TILE) {
-            int rows = n_rows - r0 < ROW_TILE ? n_rows - r0 : ROW_TILE;
-            struct linear_panel w = linear_panel_at(l, p, r0 == 0 && p + 1 < p1);
-            int height = run_program(&c, &w, prog, (const uint8_t *)xq + (size_t)r0 * xs, xs, rows, s);
-            ASSERT(height == prog->n_piece);
-            for (int i = 0; i < height; i++)
-                for (int r = 0; r < rows; r++)
-                    memcpy(out + i * piece_stride + (r0 + r) * ldo + p * LINEAR_PANEL,
-                           s->stack[i] + r * LINEAR_PANEL, (size_t)lanes * sizeof *out);
-        }
-    }
+    struct linear_job job = {.l = l, .choice = &c, .prog = prog, .out = out, .ldo = ldo,
+                             .piece_stride = piece_stride, .x = xq,
+                             .xs = linear_x_stride(c.family, l->k), .n_rows = n_rows, .p0 = p0,
+                             .p1 = p1};
+    if (c.family == FAMILY_TILES)
+        linear_run_tiles(&job, scratch);
+    else
+        linear_run_lanes(&job, scratch);
 }
 
 int linear_self_check(enum isa isa, char *list, size_t cap)

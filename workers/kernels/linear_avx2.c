@@ -409,14 +409,13 @@ static void prepare_q8_block(struct linear_xblock *out, const float *x)
     out->spare = 0;
 }
 
-static void prepare_q8(void *dst, const float *x, int k)
+static void prepare_q8(uint8_t *dst, size_t step, const float *x, int k)
 {
-    struct linear_xblock *out = dst;
-    for (int i = 0; i < k; i += 32) {
+    for (int i = 0; i < k; i += 32, dst += step) {
         float tail[32] = {0};
         if (k - i < 32)
             memcpy(tail, x + i, (size_t)(k - i) * sizeof *x);
-        prepare_q8_block(out + i / 32, k - i < 32 ? tail : x + i);
+        prepare_q8_block((struct linear_xblock *)dst, k - i < 32 ? tail : x + i);
     }
 }
 
@@ -432,17 +431,16 @@ FOLDED __m256i round_bf16(const float *x)
     return _mm256_blendv_epi8(_mm256_srli_epi32(near, 16), quiet, _mm256_castps_si256(nan));
 }
 
-static void prepare_bf16(void *dst, const float *x, int k)
+static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
 {
-    uint16_t *out = dst;
-    for (int i = 0; i < k; i += 32) {
+    for (int i = 0; i < k; i += 32, dst += step) {
         float tail[32] = {0};
         if (k - i < 32)
             memcpy(tail, x + i, (size_t)(k - i) * sizeof *x);
         const float *from = k - i < 32 ? tail : x + i;
         UNROLL for (int j = 0; j < 32; j += 16) {
             __m256i v = _mm256_packus_epi32(round_bf16(from + j), round_bf16(from + j + 8));
-            _mm256_storeu_si256((__m256i *)(out + i + j), _mm256_permute4x64_epi64(v, 0xd8));
+            _mm256_storeu_si256((__m256i *)(dst + 2 * j), _mm256_permute4x64_epi64(v, 0xd8));
         }
     }
 }

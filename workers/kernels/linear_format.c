@@ -211,11 +211,11 @@ size_t linear_packed_bytes(enum dtype type, int n_out, int k, int k_origin)
     return panels * geometry(type, k, k_origin).panel;
 }
 
-struct linear_panel linear_panel_at(const struct linear *l, int p, bool next)
+struct linear_panel linear_panel_at(const struct linear *l, int p, int next)
 {
     struct geometry g = geometry(l->type, l->k, l->k_origin);
     const uint8_t *base = l->packed + (size_t)p * g.panel;
     return (struct linear_panel){.type = l->type, .h = base, .s = base + g.h,
                                  .q = base + g.h + g.s, .phase = g.phase, .k = l->k,
-                                 .ahead = next ? g.panel : 0};
+                                 .ahead = (size_t)next * g.panel};
 }

@@ -44,8 +44,8 @@ struct linear_panel {
     int k;                      /* columns held */
     size_t ahead;               /* bytes to the same place of the panel to prefetch; 0 none */
 };
-/* next: prefetch the panel after it. */
-struct linear_panel linear_panel_at(const struct linear *l, int p, bool next);
+/* next: prefetch the panel so many after it; 0 none. */
+struct linear_panel linear_panel_at(const struct linear *l, int p, int next);
 
 /* Elements of the unit in which LAYOUT_FILE keeps a row, and its bytes. */
 int linear_file_unit(enum dtype type);
@@ -90,17 +90,27 @@ typedef void linear_dot_f32(const float *w, int k, size_t ahead, const uint8_t *
  * k is a multiple of 4. */
 typedef void linear_dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
                              int n_rows, float *acc);
-/* One row of x [k], padded to whole blocks of 32. */
-typedef void linear_prepare(void *dst, const float *x, int k);
+/* tiles [b1 - b0][16][16][2] = the weights as bf16, nearest. */
+typedef void linear_expand_tiles(const struct linear_panel *w, int b0, int b1, uint16_t *tiles);
+/* acc0, acc1 [n_rows up to 16s][16] (zero first when fresh) += w0, w1 [n] tiles times x
+ * [n_rows / 16][n] tiles, 16 rows in xs bytes; w1 NULL for one panel. Between tiles_begin, tiles_end. */
+typedef void linear_dot_tiles(const uint16_t *w0, const uint16_t *w1, int n, const uint8_t *x,
+                              size_t xs, int n_rows, bool fresh, float *acc0, float *acc1);
+/* One row of x [k], padded to whole blocks of 32, each block `step` bytes after the one before. */
+typedef void linear_prepare(uint8_t *dst, size_t step, const float *x, int k);
 
 struct linear_kernels {
     linear_dot_q8 *dot_q8[DT_MAX];
     linear_expand *expand[DT_MAX];
+    linear_expand_tiles *expand_tiles[DT_MAX];
     linear_dot_f32 *dot_f32;
     linear_dot_bf16 *dot_bf16;
-    linear_prepare *prepare_q8, *prepare_bf16;
+    linear_dot_tiles *dot_tiles;
+    void (*tiles_begin)(void), (*tiles_end)(void);
+    linear_prepare *prepare_q8, *prepare_bf16, *prepare_tiles;
 };
 
-extern const struct linear_kernels linear_kernels_plain, linear_kernels_avx2, linear_kernels_avx512;
+extern const struct linear_kernels linear_kernels_plain, linear_kernels_avx2, linear_kernels_avx512,
+    linear_kernels_amx;
 
 #endif

@@ -153,7 +153,7 @@ static bool pack_file(const struct linear *l, const struct linear_panel *w, int 
 static bool pack_row(const struct linear *l, int row, const uint8_t *src)
 {
     struct linear_format f = linear_format(l->type);
-    struct linear_panel w = linear_panel_at(l, row / LINEAR_PANEL, false);
+    struct linear_panel w = linear_panel_at(l, row / LINEAR_PANEL, 0);
     int lane = row % LINEAR_PANEL;
     switch (f.layout) {
     case LAYOUT_CODES:

@@ -245,24 +245,23 @@ static void prepare_q8_block(struct linear_xblock *out, const float *x)
     out->spare = 0;
 }
 
-static void prepare_q8(void *dst, const float *x, int k)
+static void prepare_q8(uint8_t *dst, size_t step, const float *x, int k)
 {
-    struct linear_xblock *out = dst;
-    for (int i = 0; i < k; i += 32) {
+    for (int i = 0; i < k; i += 32, dst += step) {
         float tail[32] = {0};
         if (k - i < 32)
             memcpy(tail, x + i, (size_t)(k - i) * sizeof *x);
-        prepare_q8_block(out + i / 32, k - i < 32 ? tail : x + i);
+        prepare_q8_block((struct linear_xblock *)dst, k - i < 32 ? tail : x + i);
     }
 }
 
-static void prepare_bf16(void *dst, const float *x, int k)
+static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
 {
-    uint16_t *out = dst;
-    for (int i = 0; i < k; i++)
-        out[i] = dtype_f32_to_bf16(x[i]);
-    for (int i = k; i % 32; i++)
-        out[i] = 0;
+    for (int i = 0; i < k; i += 32, dst += step) {
+        uint16_t *out = (uint16_t *)dst;
+        for (int j = 0; j < 32; j++)
+            out[j] = i + j < k ? dtype_f32_to_bf16(x[i + j]) : 0;
+    }
 }
 
 /* n numbers of one lane of a plain type, from column 0. */
@@ -296,7 +295,7 @@ static void file_row(const struct linear_panel *w, int lane, float *out)
 void linear_row(const struct linear *l, int row, float *out)
 {
     struct linear_format f = linear_format(l->type);
-    struct linear_panel w = linear_panel_at(l, row / LINEAR_PANEL, false);
+    struct linear_panel w = linear_panel_at(l, row / LINEAR_PANEL, 0);
     int lane = row % LINEAR_PANEL;
     if (f.layout == LAYOUT_CODES)
         for (int b = 0; b < linear_blocks(l->k); b++)
