@@ -79,12 +79,12 @@ static int check_field(const ProtobufCMessage *m, const ProtobufCFieldDescriptor
     if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0 &&
         *(const uint32_t *)((const uint8_t *)m + f->quantifier_offset) != f->id)
         return ERR_OK;
+    if (f->type != PROTOBUF_C_TYPE_STRING && f->type != PROTOBUF_C_TYPE_MESSAGE)
+        return ERR_OK;          /* a number: nothing to follow, and `at` is no place of a pointer */
     const void *p = *(const void *const *)at;
     if (f->type == PROTOBUF_C_TYPE_STRING)
         return check_text(p, f, err);
-    if (f->type == PROTOBUF_C_TYPE_MESSAGE && p != NULL)
-        return check_message(p, err);
-    return ERR_OK;
+    return p != NULL ? check_message(p, err) : ERR_OK;
 }
 
 static int check_message(const ProtobufCMessage *m, struct err *err)
