@@ -271,7 +271,7 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
 {
     size_t bad = unicode_check(text, n);
     if (bad < n)
-        return err_set(err, ERR_INVAL, "text is not valid UTF-8 at byte %zu", bad);
+        return err_set(err, ERR_FORMAT, "text is not valid UTF-8 at byte %zu", bad);
     TRY(add_around(t->before, t->n_before, opt.add_special, out, err));
     struct encoder e = {.t = t, .special = opt.parse_special, .out = out};
     TRY(pattern_scratch_new(&e.pattern, err));

@@ -37,7 +37,7 @@ struct tokenize_options {
     bool add_special;       /* BOS / EOS / template as the model wants */
     bool parse_special;     /* control tokens written in the text become their ids */
 };
-/* text [n] bytes UTF-8; ERR_INVAL with the byte's offset when it is not. Appends to out. */
+/* text [n] bytes UTF-8; ERR_FORMAT with the offset of the first byte that is not. Appends to out. */
 int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
                      struct tokenize_options opt, struct token_list *out, struct err *err);
 

@@ -46,13 +46,14 @@ void e2e_run_free(struct e2e_run *r);
 #define e2e_expect(r, status) e2e_expect_at(r, status, __FILE__, __LINE__)
 void e2e_expect_at(const struct e2e_run *r, int status, const char *file, int line);
 
-/* Every rank ended with this status, and exactly one line of stderr is muster's and holds `what`. */
+/* Every rank ended with this status, and stderr has exactly one error line, which holds `what`. */
 #define e2e_expect_error(r, status, what) e2e_expect_error_at(r, status, what, __FILE__, __LINE__)
 void e2e_expect_error_at(const struct e2e_run *r, int status, const char *what, const char *file,
                          int line);
 
-/* Lines of text that start with "muster". */
-int e2e_count_muster_lines(const char *text);
+/* Lines of stderr that report an error: muster's, but not the two that a good run prints too, the seed
+ * and the layout. *first is the first of them, NULL when there is none; may be NULL. */
+int e2e_count_errors(const char *text, const char **first);
 
 /* A folder of this process, made at the first call. */
 const char *e2e_dir(void);

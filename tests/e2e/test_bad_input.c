@@ -164,7 +164,7 @@ static void prompt_longer_than_context(void **state)
         p += sprintf(p, "%s%d", i ? "," : "", 2 + i % 400);
     struct e2e_run r;
     e2e_ranks(&r, 2, LIMIT_S, "generate -m '%s' --prompt-ids %s -n 4", sound(), ids);
-    e2e_expect_error(&r, INPUT, "context");
+    e2e_expect_error(&r, NOFIT, "context");
     e2e_run_free(&r);
 }
 
@@ -225,7 +225,7 @@ static void disk_full(void **state)
     /* stdout: mpirun stands between a rank and the disk, so this one has no mpirun. */
     e2e_shell(&r, LIMIT_S, "%s generate -m '%s' -p Hello -n 4 > /dev/full", E2E_MUSTER, sound());
     e2e_expect(&r, OUTPUT);
-    assert_int_equal(e2e_count_muster_lines(r.err), 1);
+    assert_int_equal(e2e_count_errors(r.err, NULL), 1);
     e2e_run_free(&r);
 }
 
@@ -295,7 +295,7 @@ static void mpirun_passes_the_code_on(void **state)
     struct e2e_run r;
     e2e_muster(&r, 2, LIMIT_S, "generate -m nowhere.gguf -p x");
     e2e_expect(&r, INPUT);
-    assert_int_equal(e2e_count_muster_lines(r.err), 1);
+    assert_int_equal(e2e_count_errors(r.err, NULL), 1);
     e2e_run_free(&r);
 }
 

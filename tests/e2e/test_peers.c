@@ -27,7 +27,7 @@ static void ranks_of_different_versions(void **state)
               "-n 1 env MUSTER_TEST_VERSION=99.0.0 %s generate -m '%s' -p Hello -n 4",
               e2e_mpirun(), E2E_MUSTER, model(), E2E_MUSTER, model());
     e2e_expect(&r, PEER);
-    assert_int_equal(e2e_count_muster_lines(r.err), 1);
+    assert_int_equal(e2e_count_errors(r.err, NULL), 1);
     assert_non_null(strstr(r.err, "99.0.0"));
     e2e_run_free(&r);
 }
@@ -50,7 +50,7 @@ static void ranks_that_see_different_files(void **state)
               "-n 1 -wdir %s %s generate -m ./m.gguf -p Hello -n 4",
               e2e_mpirun(), a, E2E_MUSTER, b, E2E_MUSTER);
     e2e_expect(&r, INPUT);
-    assert_int_equal(e2e_count_muster_lines(r.err), 1);
+    assert_int_equal(e2e_count_errors(r.err, NULL), 1);
     assert_non_null(strstr(r.err, "m.gguf"));
     e2e_run_free(&r);
     /* And one that has no file at all. */
@@ -61,7 +61,7 @@ static void ranks_that_see_different_files(void **state)
               "-n 1 -wdir %s %s generate -m ./m.gguf -p Hello -n 4",
               e2e_mpirun(), a, E2E_MUSTER, b, E2E_MUSTER);
     e2e_expect(&r, INPUT);
-    assert_int_equal(e2e_count_muster_lines(r.err), 1);
+    assert_int_equal(e2e_count_errors(r.err, NULL), 1);
     e2e_run_free(&r);
 }
 
@@ -107,7 +107,7 @@ static void stopped_rank(int n_ranks, int victim, const char *flags)
     struct e2e_run r;
     end_stream(&p, &r, e2e_now());
     e2e_expect(&r, PEER);
-    if (e2e_count_muster_lines(r.err) != 1)
+    if (e2e_count_errors(r.err, NULL) != 1)
         fail_msg("not one line: %s", r.err);
     char name[16];
     snprintf(name, sizeof name, "rank %d", victim);
@@ -136,7 +136,7 @@ static void a_rank_dies(void **state)
     signal_rank(1, SIGKILL);
     end_stream(&p, &r, e2e_now());
     assert_int_not_equal(r.status, 0);
-    if (e2e_count_muster_lines(r.err) != 1 || !strstr(r.err, "rank 1"))
+    if (e2e_count_errors(r.err, NULL) != 1 || !strstr(r.err, "rank 1"))
         fail_msg("the survivor said: %s", r.err);
     e2e_run_free(&r);
 }
