@@ -40,7 +40,7 @@ struct linear_choice linear_choose(enum dtype type, enum isa isa, enum compute c
         const struct linear_kernels *t = table[i];
         if (refused[i][type][role])
             continue;
-        INHERIT(dot_q8, t->dot_q8[type]);
+        INHERIT(dot_q8, t->dot_q8 ? t->dot_q8[type] : NULL);
         INHERIT(expand, t->expand[type]);
         INHERIT(expand_tiles, t->expand_tiles[type]);
         INHERIT(dot_f32, t->dot_f32);
@@ -88,7 +88,11 @@ size_t linear_x_bytes(const struct linear *l, enum isa isa, enum compute compute
 {
     enum linear_family family = linear_choose(l->type, isa, compute, role).family;
     size_t rows = (size_t)n_rows, stride = linear_x_stride(family, k);
-    return family == FAMILY_TILES ? (rows + 15) / 16 * stride : rows * stride;
+    if (family == FAMILY_TILES)
+        return (rows + 15) / 16 * stride;
+    if (family == FAMILY_Q8)            /* kernels of 16 rows may read on */
+        rows = (rows + 15) / 16 * 16;
+    return rows * stride;
 }
 
 static void prepare_f32(uint8_t *dst, size_t step, const float *x, int k)

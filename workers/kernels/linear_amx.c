@@ -235,6 +235,7 @@ static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
 
 #define TILES(name, type) [type] = tiles_##name,
 const struct linear_kernels linear_kernels_amx = {
+    .dot_q8 = linear_dot_q8_amx,
     .expand_tiles = {[DT_BF16] = tiles_bf16, LINEAR_CODE_TYPES(TILES)},
     .dot_tiles = dot_tiles,
     .tiles_begin = tiles_begin,

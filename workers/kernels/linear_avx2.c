@@ -41,7 +41,7 @@ FOLDED void load_codes(enum dtype type, const uint8_t *q, __m256i w[8])
     int bits = code_bits(type);
     if (bits == 8) {
         UNROLL for (int g = 0; g < 8; g++)
-            w[g] = _mm256_xor_si256(load(q + 64 * g), _mm256_set1_epi8((char)0x80));
+            w[g] = load(q + 64 * g);
         return;
     }
     if (bits >= 4) {
@@ -448,7 +448,7 @@ static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
 #define DOT(name, type) [type] = dot_##name,
 #define EXPAND(name, type) [type] = expand_##name,
 const struct linear_kernels linear_kernels_avx2 = {
-    .dot_q8 = {LINEAR_CODE_TYPES(DOT)},
+    .dot_q8 = (linear_dot_q8 *const[DT_MAX]){LINEAR_CODE_TYPES(DOT)},
     .expand = {[DT_F16] = expand_f16, [DT_BF16] = expand_bf16, LINEAR_CODE_TYPES(EXPAND)},
     .dot_f32 = dot_f32,
     .dot_bf16 = dot_bf16,

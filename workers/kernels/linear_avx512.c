@@ -230,11 +230,52 @@ static void dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, s
         bf16_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
 }
 
+/* As the plain row, NaN included: max and min take the second operand then. */
+FOLDED void prepare_q8_block(struct linear_xblock *out, __m512 v0, __m512 v1)
+{
+    __m512 top = _mm512_max_ps(_mm512_abs_ps(v0), _mm512_setzero_ps());
+    float amax = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v1), top));
+    bool zero = amax < 0x1p-100f;
+    const __m512 limit = _mm512_set1_ps(127.0f), lower = _mm512_set1_ps(-127.0f);
+    __m512 inverse = _mm512_set1_ps(zero ? 0 : 127.0f / amax);
+    __m512i q0 = _mm512_cvtps_epi32(
+        _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(v0, inverse), lower), limit));
+    __m512i q1 = _mm512_cvtps_epi32(
+        _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(v1, inverse), lower), limit));
+    int low = _mm512_reduce_add_epi32(q0), high = _mm512_reduce_add_epi32(q1);
+    float d = zero ? 0 : amax / 127.0f;
+    _mm_storeu_si128((__m128i *)out->q, _mm512_cvtepi32_epi8(q0));
+    _mm_storeu_si128((__m128i *)(out->q + 16), _mm512_cvtepi32_epi8(q1));
+    out->d = d;
+    out->xs = d * (float)(low + high);
+    out->xs_half[0] = d * (float)low;
+    out->xs_half[1] = d * (float)high;
+    out->neg_sum = -(low + high);
+    out->neg_half[0] = -low;
+    out->neg_half[1] = -high;
+    out->spare = 0;
+}
+
+static void prepare_q8(uint8_t *dst, size_t step, const float *x, int k)
+{
+    int i = 0;
+    for (; i + 32 <= k; i += 32, dst += step)
+        prepare_q8_block((struct linear_xblock *)dst, _mm512_loadu_ps(x + i),
+                         _mm512_loadu_ps(x + i + 16));
+    if (i < k) {
+        float tail[32] = {0};
+        memcpy(tail, x + i, (size_t)(k - i) * sizeof *x);
+        prepare_q8_block((struct linear_xblock *)dst, _mm512_loadu_ps(tail),
+                         _mm512_loadu_ps(tail + 16));
+    }
+}
+
 #define DOT(name, type) [type] = dot_##name,
 #define EXPAND(name, type) [type] = expand_##name,
 const struct linear_kernels linear_kernels_avx512 = {
-    .dot_q8 = {LINEAR_CODE_TYPES(DOT)},
+    .dot_q8 = (linear_dot_q8 *const[DT_MAX]){LINEAR_CODE_TYPES(DOT)},
     .expand = {[DT_F16] = expand_f16, [DT_BF16] = expand_bf16, LINEAR_CODE_TYPES(EXPAND)},
     .dot_f32 = dot_f32,
     .dot_bf16 = dot_bf16,
+    .prepare_q8 = prepare_q8,
 };

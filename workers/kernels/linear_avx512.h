@@ -42,7 +42,7 @@ FOLDED void load_codes(enum dtype type, const uint8_t *q, __m512i w[8])
     int bits = code_bits(type);
     if (bits == 8) {
         UNROLL for (int g = 0; g < 8; g++)
-            w[g] = load(q + 64 * g);
+            w[g] = _mm512_xor_si512(load(q + 64 * g), _mm512_set1_epi8((char)0x80));
         return;
     }
     if (bits >= 4) {

@@ -53,8 +53,7 @@ static void unpack_q5_1(const uint8_t *block, int sub, uint8_t code[32], uint8_t
 static void unpack_q8_0(const uint8_t *block, int sub, uint8_t code[32], uint8_t *scale)
 {
     memcpy(scale, block, 2);
-    for (int j = 0; j < 32; j++)
-        code[j] = block[2 + j] ^ 0x80;
+    memcpy(code, block + 2, 32);
 }
 
 static void unpack_mxfp4(const uint8_t *block, int sub, uint8_t code[32], uint8_t *scale)
@@ -140,19 +139,19 @@ static const struct linear_format formats[DT_MAX] = {
     [DT_F32] = {.layout = LAYOUT_F32, .q_bytes = 2048},
     [DT_F16] = {.layout = LAYOUT_F16, .q_bytes = 1024},
     [DT_BF16] = {.layout = LAYOUT_BF16, .q_bytes = 1024},
-    [DT_Q8_0] = {CODES(8, 128, 1, 2, unpack_q8_0)},
+    [DT_Q8_0] = {CODES(8, 0, 1, 2, unpack_q8_0)},
     [DT_Q4_0] = {CODES(4, 8, 1, 2, unpack_q4_0)},
     [DT_Q4_1] = {CODES(4, 0, 2, 2, unpack_q4_1)},
     [DT_Q5_0] = {CODES(5, 16, 1, 2, unpack_q5_0)},
     [DT_Q5_1] = {CODES(5, 0, 2, 2, unpack_q5_1)},
-    [DT_IQ4_NL] = {CODES(4, 128, 1, 2, unpack_q4_0), .codebook = codebook_iq4},
-    [DT_MXFP4] = {CODES(4, 16, 1, 1, unpack_mxfp4), .codebook = codebook_mxfp4, .e8m0 = true},
+    [DT_IQ4_NL] = {CODES(4, 0, 1, 2, unpack_q4_0), .codebook = codebook_iq4},
+    [DT_MXFP4] = {CODES(4, 0, 1, 1, unpack_mxfp4), .codebook = codebook_mxfp4, .e8m0 = true},
     [DT_Q4_K] = {CODES(4, 0, 2, 1, unpack_q4_k), .h_parts = 2, .h_at = {0, 2}},
     [DT_Q5_K] = {CODES(5, 0, 2, 1, unpack_q5_k), .h_parts = 2, .h_at = {0, 2}},
     [DT_Q6_K] = {CODES(6, 32, 2, 1, unpack_q6_k), .h_parts = 1, .h_at = {208}},
     [DT_Q3_K] = {CODES(3, 4, 2, 1, unpack_q3_k), .h_parts = 1, .h_at = {108}},
     [DT_Q2_K] = {CODES(2, 0, 2, 1, unpack_q2_k), .h_parts = 2, .h_at = {80, 82}},
-    [DT_IQ4_XS] = {CODES(4, 128, 1, 1, unpack_iq4_xs), .h_parts = 1, .h_at = {0},
+    [DT_IQ4_XS] = {CODES(4, 0, 1, 1, unpack_iq4_xs), .h_parts = 1, .h_at = {0},
                    .codebook = codebook_iq4},
 };
 

@@ -4,14 +4,14 @@
  *         64 bytes; parts run along K, so one thread reads one nearly sequential stream, and codes
  *         are always whole cache lines.
  *   codes of a block of 32 weights x 16 rows, lane = output row (a 32-bit word of a vector):
- *     8 bits  vector g = 0..7: bytes b = 0..3 of a lane are k = 4 g + b
+ *     8 bits  vector g = 0..7: bytes b = 0..3 of a lane are k = 4 g + b (signed, an AMX tile, too)
  *     4 bits  vector j = 0..3: low nibbles are g = j, high nibbles g = j + 4
  *     +1 bit  (5 = 4 + 1, 3 = 2 + 1) one vector: bit g of byte b
  *     2 bits  (also the top of 6 = 4 + 2) vector j = 0, 1: bits 2 f of byte b are g = 4 j + f
  *   f32, f16 [k][16]; bf16 [k / 2][16][2], which is also an AMX tile
  *   scales of a block: parts of [16] values (d; or d, m; or two scale bytes); headers likewise.
- * Values: v = d code (+ m); d = header d x scale byte for superblock types. Products take codes (or
- *         the codebook's values) as unsigned bytes, `offset` (a power of two, or 0) above the value.
+ * Values: v = d code (+ m); d = header d x scale byte for superblock types. Codes below 8 bits are
+ *         unsigned, `offset` (a power of two, or 0) above the value.
  * Ranks:  not collective. */
 #ifndef MUSTER_LINEAR_FORMAT_H
 #define MUSTER_LINEAR_FORMAT_H
@@ -23,7 +23,7 @@ enum layout { LAYOUT_NONE, LAYOUT_F32, LAYOUT_F16, LAYOUT_BF16, LAYOUT_CODES, LA
 struct linear_format {
     enum layout layout;
     int code_bits;              /* of LAYOUT_CODES */
-    int offset;                 /* unsigned byte of a product - value */
+    int offset;                 /* stored code - value */
     int q_bytes;                /* codes of a block of 32 x 16 */
     int s_parts, s_width;       /* scale values of a row of a block, and the bytes of one */
     int h_parts, h_at[2];       /* f16 values of a superblock of 256, and where the file has them */
@@ -77,7 +77,8 @@ struct linear_xblock {
  * do not share a set. FAMILY_TILES: bytes from 16 rows to the next 16. */
 size_t linear_x_stride(enum linear_family family, int k);
 
-/* acc [n_rows][16] = sum over blocks [b0, b1), in order, of panel codes times x (row stride xs). */
+/* acc [n_rows][16] = sum over blocks [b0, b1), in order, of panel codes times x (row stride xs).
+ * x may be read up to the next 16 rows. */
 typedef void linear_dot_q8(const struct linear_panel *w, int b0, int b1, const uint8_t *x,
                            size_t xs, int n_rows, float *acc);
 /* out [(b1 - b0) 32][16] f32 = the weights. */
@@ -100,7 +101,7 @@ typedef void linear_dot_tiles(const uint16_t *w0, const uint16_t *w1, int n, con
 typedef void linear_prepare(uint8_t *dst, size_t step, const float *x, int k);
 
 struct linear_kernels {
-    linear_dot_q8 *dot_q8[DT_MAX];
+    linear_dot_q8 *const *dot_q8;               /* [DT_MAX], NULL for none */
     linear_expand *expand[DT_MAX];
     linear_expand_tiles *expand_tiles[DT_MAX];
     linear_dot_f32 *dot_f32;
@@ -112,5 +113,6 @@ struct linear_kernels {
 
 extern const struct linear_kernels linear_kernels_plain, linear_kernels_avx2, linear_kernels_avx512,
     linear_kernels_amx;
+extern linear_dot_q8 *const linear_dot_q8_amx[DT_MAX];      /* part of linear_kernels_amx */
 
 #endif

@@ -25,7 +25,7 @@ static int code_at(const uint8_t *q, int lane, int bits, int i)
     const uint8_t *at = q + 4 * lane + b;
     switch (bits) {
     case 8:
-        return at[64 * g];
+        return (int8_t)at[64 * g];
     case 4:
         return at[64 * (g % 4)] >> 4 * (g / 4) & 15;
     case 5:
@@ -309,7 +309,7 @@ void linear_row(const struct linear *l, int row, float *out)
 #define DOT(name, type) [type] = dot_q8,
 #define EXPAND(name, type) [type] = expand_codes,
 const struct linear_kernels linear_kernels_plain = {
-    .dot_q8 = {LINEAR_CODE_TYPES(DOT)},
+    .dot_q8 = (linear_dot_q8 *const[DT_MAX]){LINEAR_CODE_TYPES(DOT)},
     .expand = {LINEAR_CODE_TYPES(EXPAND)[DT_F32] = expand_f32, [DT_F16] = expand_f16,
                [DT_BF16] = expand_bf16, [DT_IQ2_XXS] = expand_file, [DT_IQ2_XS] = expand_file,
                [DT_IQ3_XXS] = expand_file, [DT_IQ1_S] = expand_file, [DT_IQ3_S] = expand_file,

@@ -60,7 +60,8 @@ FOLDED bool has_minimum(enum dtype t)
 /* Scales for each half of a block (16 weights) apart? */
 FOLDED bool half_scales(enum dtype t) { return t == DT_Q6_K || t == DT_Q3_K || t == DT_Q2_K; }
 
-/* Binary logarithm of the format's offset, -1 for none. */
+/* Products that want unsigned bytes take codes (or codebook values) so much above the value: a power
+ * of two, by its logarithm; -1 for none. */
 FOLDED int offset_shift(enum dtype t)
 {
     switch (t) {
