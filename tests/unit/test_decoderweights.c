@@ -93,6 +93,23 @@ static void test_larger_than_a_read_and_a_round(void **state)
     check_whole(&m, 3);
 }
 
+static void test_text_part_of_a_larger_model(void **state)
+{
+    (void)state;
+    static const char *const prefixes[][2] = {{"language_model.model.", "language_model."},
+                                              {"model.language_model.", ""}, {"", ""}};
+    for (int i = 0; i < 3; i++)
+        for (int tied = 0; tied < 2; tied++) {
+            struct tinymodel m = small;
+            m.tied = tied;
+            m.prefix = prefixes[i][0];
+            m.head_prefix = prefixes[i][1];
+            if (i == 1)
+                m.extra = "vision_tower.patch_embed.weight";
+            check_whole(&m, 2);
+        }
+}
+
 static void refuse_at(const struct tinymodel *m, int tp, int rank, const char *broken,
                       const char *words)
 {
@@ -213,6 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small_on_many_ranks),
         cmocka_unit_test(test_larger_than_a_read_and_a_round),
+        cmocka_unit_test(test_text_part_of_a_larger_model),
         cmocka_unit_test(test_missing_and_misshapen),
         cmocka_unit_test(test_nan),
         cmocka_unit_test(test_one_rank_cannot_read),

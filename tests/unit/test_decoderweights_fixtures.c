@@ -95,18 +95,18 @@ static struct matrix expert_matrix(struct tensorfile *t, enum kind kind, int lay
 {
     static const char *const stacked[] = {"blk.%d.ffn_gate_exps.weight", "blk.%d.ffn_up_exps.weight",
                                           "blk.%d.ffn_down_exps.weight"};
-    static const char *const one[][2] = {
+    static const char *const one[][3] = {
         {"model.layers.%d.mlp.experts.%d.gate_proj.weight",
-         "model.layers.%d.block_sparse_moe.experts.%d.w1.weight"},
+         "model.layers.%d.block_sparse_moe.experts.%d.w1.weight", "blk.%d.ffn_gate.%d.weight"},
         {"model.layers.%d.mlp.experts.%d.up_proj.weight",
-         "model.layers.%d.block_sparse_moe.experts.%d.w3.weight"},
+         "model.layers.%d.block_sparse_moe.experts.%d.w3.weight", "blk.%d.ffn_up.%d.weight"},
         {"model.layers.%d.mlp.experts.%d.down_proj.weight",
-         "model.layers.%d.block_sparse_moe.experts.%d.w2.weight"}};
+         "model.layers.%d.block_sparse_moe.experts.%d.w2.weight", "blk.%d.ffn_down.%d.weight"}};
     int i = kind - X_GATE, lane = kind == X_UP, lanes = kind == X_DOWN ? 1 : 2;
     const struct tensor_entry *e = find(t, stacked[i], layer, 0);
     if (e)
         return slice(t, e, expert * (int)e->shape[1], (int)e->shape[1]);
-    for (int j = 0; j < 2; j++)
+    for (int j = 0; j < 3; j++)
         if ((e = find(t, one[i][j], layer, expert)))
             return slice(t, e, 0, (int)e->shape[0]);
     const char *base = kind == X_DOWN ? "model.layers.%d.mlp.experts.down_proj"

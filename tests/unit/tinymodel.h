@@ -15,6 +15,8 @@ struct tinymodel {
     int layers, dim, heads, kv_heads, head_dim, ffn, vocab;
     enum dtype type;                /* F32, F16 or BF16 */
     bool tied;
+    /* Another beginning than "model." (and of lm_head), as the text part of a larger model. */
+    const char *prefix, *head_prefix;
     /* damage: a tensor's name, or NULL */
     const char *drop, *reshape, *retype, *poison, *extra;
     long poison_at;                 /* element that becomes NaN */
@@ -49,7 +51,9 @@ static inline void tinymodel_tensor(struct tinymodel_writer *w, const char *name
     size_t width = m->type == DT_F32 ? 4 : 2;
     if (m->retype && strcmp(m->retype, name) == 0)
         type = width == 4 ? "I32" : "I16";
-    fprintf(w->json, "%s\"%s\": {\"dtype\": \"%s\", \"shape\": [", w->n++ ? ", " : "{", name, type);
+    bool inner = m->prefix && strncmp(name, "model.", 6) == 0;
+    fprintf(w->json, "%s\"%s%s\": {\"dtype\": \"%s\", \"shape\": [", w->n++ ? ", " : "{",
+            inner ? m->prefix : m->head_prefix ? m->head_prefix : "", inner ? name + 6 : name, type);
     if (m->reshape && strcmp(m->reshape, name) == 0)
         fprintf(w->json, "%d, %d], ", cols ? cols : 1, rows);
     else
@@ -93,11 +97,13 @@ static inline void tinymodel_config(const struct tinymodel *m, const char *folde
     FILE *f = fopen(path, "w");
     if (!f)
         abort();
-    fprintf(f, "{\"model_type\": \"llama\", \"hidden_size\": %d, \"num_hidden_layers\": %d, "
+    fprintf(f, "%s{\"model_type\": \"llama\", \"hidden_size\": %d, \"num_hidden_layers\": %d, "
             "\"num_attention_heads\": %d, \"num_key_value_heads\": %d, \"head_dim\": %d, "
             "\"intermediate_size\": %d, \"vocab_size\": %d, \"max_position_embeddings\": 512, "
-            "\"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": %s}", m->dim, m->layers, m->heads,
-            m->kv_heads, m->head_dim, m->ffn, m->vocab, m->tied ? "true" : "false");
+            "\"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": %s}%s",
+            m->prefix ? "{\"model_type\": \"picture_and_text\", \"text_config\": " : "", m->dim,
+            m->layers, m->heads, m->kv_heads, m->head_dim, m->ffn, m->vocab, m->tied ? "true" : "false",
+            m->prefix ? "}" : "");
     fclose(f);
 }
 

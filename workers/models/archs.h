@@ -48,9 +48,9 @@ enum arch_flag {
     ARCH_WINDOW_OPT_IN = 1 << 12,       /* sliding_window counts only with use_sliding_window */
     ARCH_LOCAL_ROPE = 1 << 13,          /* local layers have their own rope base, unscaled */
     ARCH_LONGROPE = 1 << 14,            /* any scaling with short and long factors is longrope */
-    ARCH_EXPERT_FFN_IS_FFN = 1 << 16,   /* intermediate_size is the experts' */
-    ARCH_WINDOW_GGUF = 1 << 17,         /* attention.sliding_window of the GGUF is meant */
-    ARCH_NO_WINDOW = 1 << 18            /* sliding_window in config.json means nothing */
+    ARCH_EXPERT_FFN_IS_FFN = 1 << 15,   /* intermediate_size is the experts' */
+    ARCH_WINDOW_GGUF = 1 << 16,         /* attention.sliding_window of the GGUF is meant */
+    ARCH_NO_WINDOW = 1 << 17            /* sliding_window in config.json means nothing */
 };
 
 /* Where a config.json leaves a key out, the architecture's class decides. 0: the key is required
