@@ -1,0 +1,199 @@
+/* nn.h - operations of networks that learn: eager, in f32, with a tape when one is asked for.
+ * Why:    image models, text encoders and trainers share one set of operations; a forward is written
+ *         once. Without a tape an operation computes and forgets; with one it leaves a node that knows
+ *         how to go back.
+ * Parts:  the samples of a rank are cut in parts (training: the parts of the global batch that it
+ *         holds; inference: one sample each). A part is computed by one thread, in one order, by calls
+ *         whose shapes depend on the part alone; so bits depend neither on threads nor on ranks. What
+ *         crosses samples (batch norm, losses, weight gradients) is kept for each part and folded in
+ *         the tree of split.h, over the ranks too.
+ * Shapes: row-major; axis 0 is the batch, or a multiple of it. Tensors that stand for weights are
+ *         `unbatched` and their gradients are [n_parts][shape].
+ * Owner:  values live in the context's blocks until nn_reset; the caller owns parameters.
+ * Ranks:  operations that say so are collective on the data-parallel group. */
+#ifndef MUSTER_NN_H
+#define MUSTER_NN_H
+
+#include "workers/kernels/kernels.h"
+#include "workers/models/team.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { NN_DIMS_MAX = 4, NN_PARTS_MAX = 64, NN_INPUTS_MAX = 4 };
+
+struct nn_tensor {
+    float *data;
+    float *grad;                /* like data, or [n_parts][n] when unbatched; NULL until needed */
+    int n_dims;
+    int64_t shape[NN_DIMS_MAX], n;
+    bool wants_grad, unbatched;
+};
+
+struct nn;
+struct nn_node {
+    struct nn_node *before;
+    void (*backward)(struct nn *nn, const struct nn_node *node);
+    struct nn_tensor *out, *in[NN_INPUTS_MAX];
+    int64_t i[8];               /* the operation's own numbers */
+    double f[2];
+    void *saved[3];
+};
+
+/* out [n] = sum over the parts of all ranks of part [n_parts][n], in the tree. NULL: one rank. */
+struct nn_sync {
+    int (*sum)(struct nn_sync *self, float *out, const float *parts, int64_t n);
+};
+
+struct nn_block { struct nn_block *next; size_t cap, used; };
+
+struct nn {
+    const struct kernels *kernels;
+    struct team *team;
+    struct nn_sync *sync;
+    int n_parts;
+    int64_t part_begin[NN_PARTS_MAX + 1];       /* samples of part p: [part_begin[p], part_begin[p+1]) */
+    int leaves;                 /* of the sum tree: these parts are leaves [leaf[p]] of it */
+    int leaf[NN_PARTS_MAX];
+    bool recording;
+    struct nn_node *last;
+    struct nn_block *first, *current;           /* memory: grows once, then is used again */
+    float *scratch[NN_PARTS_MAX];               /* per part, grows to the largest asked for */
+    size_t scratch_floats[NN_PARTS_MAX];
+    bool failed;                /* a collective failed: results are void (sync's err says why) */
+};
+
+/* One sample a part (inference) or as given; part_begin [n_parts + 1]. */
+void nn_init(struct nn *nn, const struct kernels *kernels, struct team *team);
+void nn_set_parts(struct nn *nn, int n_parts, const int64_t *part_begin);
+void nn_free(struct nn *nn);
+/* Drops all values and the tape; memory stays for the next step. */
+void nn_reset(struct nn *nn);
+
+/* A tensor in the context's memory (not zeroed). shape[0] is the batch unless unbatched. */
+struct nn_tensor *nn_new(struct nn *nn, int n_dims, const int64_t *shape);
+/* A view of numbers that the caller owns; a parameter wants a gradient and is unbatched. */
+struct nn_tensor *nn_input(struct nn *nn, float *data, int n_dims, const int64_t *shape);
+struct nn_tensor *nn_param(struct nn *nn, float *data, int n_dims, const int64_t *shape);
+
+/* From the scalar (or any) tensor `of`, whose upstream gradient is `seed` in every element, back to all
+ * parameters. Parameters' gradients stay per part: fold them with nn_fold. */
+void nn_backward(struct nn *nn, struct nn_tensor *of, float seed);
+/* out [n] = tree sum over the parts of all ranks. Collective when there is a sync. */
+void nn_fold(struct nn *nn, float *out, const float *parts, int64_t n);
+
+/* --- for the operations themselves */
+
+void *nn_take(struct nn *nn, size_t bytes);
+void *nn_take_zeroed(struct nn *nn, size_t bytes);
+float *nn_scratch(struct nn *nn, int part, int64_t floats);
+/* Leaves a node when recording and an input wants a gradient; NULL otherwise. */
+struct nn_node *nn_record(struct nn *nn, struct nn_tensor *out,
+                          void (*backward)(struct nn *, const struct nn_node *),
+                          struct nn_tensor *a, struct nn_tensor *b, struct nn_tensor *c);
+/* Allocates (zeroed) the gradient of t; NULL when t wants none. */
+float *nn_grad(struct nn *nn, struct nn_tensor *t);
+/* Gradient where part p adds: of a batched tensor the whole. */
+static inline float *nn_grad_part(const struct nn_tensor *t, int p)
+{
+    return t->grad == NULL ? NULL : t->grad + (t->unbatched ? p * t->n : 0);
+}
+/* Slices of axis 0 that belong to part p. */
+struct nn_range { int64_t begin, end; };
+struct nn_range nn_part(const struct nn *nn, const struct nn_tensor *t, int p);
+/* job(ctx, p) for every part, parts over threads. */
+void nn_parts(struct nn *nn, void (*job)(void *ctx, int part), void *ctx);
+static inline int64_t nn_row(const struct nn_tensor *t) { return t->n_dims > 0 ? t->n / t->shape[0] : 1; }
+
+/* --- the operations (shapes as in their comments; gradients of every input that wants one) */
+
+/* x [.., in], w [out, in], b [out] or NULL -> [.., out] */
+struct nn_tensor *nn_linear(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, struct nn_tensor *b);
+/* ids [n] in the shape given, table [rows, d] -> [shape.., d] */
+struct nn_tensor *nn_embedding(struct nn *nn, const int32_t *ids, int n_dims, const int64_t *shape,
+                               struct nn_tensor *table);
+/* Over the last axis; w, b [d] or NULL. */
+struct nn_tensor *nn_rms_norm(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, double eps);
+struct nn_tensor *nn_layer_norm(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
+                                struct nn_tensor *b, double eps);
+/* x [b, c, ..]; w, b [c] or NULL. */
+struct nn_tensor *nn_group_norm(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
+                                struct nn_tensor *b, int groups, double eps);
+/* x [b, c, ..]; running mean and variance [c] are changed when training (momentum on the new value,
+ * unbiased variance). Collective when training with a sync. */
+struct nn_tensor *nn_batch_norm(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
+                                struct nn_tensor *b, float *running_mean, float *running_var,
+                                bool training, double momentum, double eps);
+/* q [b, h, s, d], k, v [b, kv, t, d] -> [b, h, s, d]; query head i reads KV head i / (h / kv).
+ * mask [b, t] (1 keeps) or NULL. */
+struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_tensor *k,
+                               struct nn_tensor *v, bool causal, const uint8_t *mask);
+/* x [.., s, d]; positions [s]; half: pairs (i, i + d/2), else (2i, 2i+1). */
+struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *positions, double theta,
+                          bool half);
+struct nn_tensor *nn_softmax(struct nn *nn, struct nn_tensor *x);
+
+enum nn_act { NN_SILU, NN_GELU_ERF, NN_GELU_TANH, NN_QUICK_GELU, NN_RELU, NN_LEAKY_RELU, NN_TANH,
+              NN_SIGMOID, NN_SOFTPLUS };
+struct nn_tensor *nn_activation(struct nn *nn, struct nn_tensor *x, enum nn_act act, double slope);
+struct nn_tensor *nn_swiglu(struct nn *nn, struct nn_tensor *gate, struct nn_tensor *up);
+
+/* With broadcasting of axes of length 1 or missing in front. */
+struct nn_tensor *nn_add(struct nn *nn, struct nn_tensor *a, struct nn_tensor *b);
+struct nn_tensor *nn_mul(struct nn *nn, struct nn_tensor *a, struct nn_tensor *b);
+struct nn_tensor *nn_scale(struct nn *nn, struct nn_tensor *x, double factor);
+/* x [b, t, d], scale, shift [b, d] -> x (1 + scale) + shift */
+struct nn_tensor *nn_modulate(struct nn *nn, struct nn_tensor *x, struct nn_tensor *scale,
+                              struct nn_tensor *shift);
+/* residual + gate x; gate [b, d] */
+struct nn_tensor *nn_gate(struct nn *nn, struct nn_tensor *residual, struct nn_tensor *gate,
+                          struct nn_tensor *x);
+/* keep like x, 0 or 1: x keep / (1 - p) */
+struct nn_tensor *nn_dropout(struct nn *nn, struct nn_tensor *x, const float *keep, double p);
+
+/* x [b, c, h, w], w [out, c / groups, kh, kw], b [out] or NULL */
+struct nn_tensor *nn_conv2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, struct nn_tensor *b,
+                            int stride, int padding, int groups);
+/* w [c, out, kh, kw] */
+struct nn_tensor *nn_conv_transpose2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
+                                      struct nn_tensor *b, int stride, int padding, int output_padding);
+struct nn_tensor *nn_upsample_nearest2(struct nn *nn, struct nn_tensor *x);
+struct nn_tensor *nn_upsample_bilinear2(struct nn *nn, struct nn_tensor *x);
+struct nn_tensor *nn_avg_pool2(struct nn *nn, struct nn_tensor *x);
+struct nn_tensor *nn_sum_pool(struct nn *nn, struct nn_tensor *x);      /* [b, c, h, w] -> [b, c] */
+
+/* axis < 0 counts from the end. Axis 0: part by part (the samples of a part stay together). */
+struct nn_tensor *nn_concat(struct nn *nn, struct nn_tensor *a, struct nn_tensor *b, int axis);
+/* x[.., begin:end, ..] along axis > 0 */
+struct nn_tensor *nn_slice(struct nn *nn, struct nn_tensor *x, int axis, int64_t begin, int64_t end);
+struct nn_tensor *nn_transpose(struct nn *nn, struct nn_tensor *x, const int *axes);
+/* The same numbers under another shape (axis 0 stays a multiple of the batch). */
+struct nn_tensor *nn_reshape(struct nn *nn, struct nn_tensor *x, int n_dims, const int64_t *shape);
+/* Over the axes in the bit mask. Collective when axis 0 is among them and there is a sync. */
+struct nn_tensor *nn_sum(struct nn *nn, struct nn_tensor *x, unsigned axes);
+struct nn_tensor *nn_mean(struct nn *nn, struct nn_tensor *x, unsigned axes);
+/* [b, c, h, w] -> [b, tokens, c p p]: inside a token channel, row, column */
+struct nn_tensor *nn_patchify(struct nn *nn, struct nn_tensor *x, int patch);
+/* [b, rows cols, p p c] -> [b, c, h, w]: inside a token row, column, channel */
+struct nn_tensor *nn_unpatchify(struct nn *nn, struct nn_tensor *x, int patch, int rows, int cols);
+
+/* t [n] -> [n, dim]: cos then sin of t exp(-ln(10000) i / (dim/2)), angles in double. No gradient. */
+struct nn_tensor *nn_timestep_embedding(struct nn *nn, const double *t, int64_t n, int dim);
+/* [rows cols, dim] into out: first half of dim from the column, second from the row, each sin then cos
+ * of position scale 10000^(-k / (dim/4)). */
+void nn_pos_embed_2d(float *out, int dim, int rows, int cols, double scale);
+/* w / sigma of its matrix [out, rest] after one power iteration, which changes u [out], v [rest];
+ * iterate false: u, v as they are. */
+struct nn_tensor *nn_spectral_norm(struct nn *nn, struct nn_tensor *w, float *u, float *v, bool iterate);
+
+/* Losses: a scalar, over all ranks' samples. Collective with a sync. Labels < 0 do not count. */
+struct nn_tensor *nn_cross_entropy(struct nn *nn, struct nn_tensor *logits, const int32_t *labels,
+                                   bool mean);
+struct nn_tensor *nn_mse(struct nn *nn, struct nn_tensor *x, struct nn_tensor *target);
+struct nn_tensor *nn_hinge_d(struct nn *nn, struct nn_tensor *real, struct nn_tensor *fake);
+struct nn_tensor *nn_hinge_g(struct nn *nn, struct nn_tensor *fake);
+struct nn_tensor *nn_softplus_d(struct nn *nn, struct nn_tensor *real, struct nn_tensor *fake);
+struct nn_tensor *nn_softplus_g(struct nn *nn, struct nn_tensor *fake);
+
+#endif

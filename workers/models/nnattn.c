@@ -1,0 +1,221 @@
+/* Attention over whole sequences (no cache), rotary positions, softmax. The probabilities are kept for
+ * the way back: training sequences are short. */
+#include "workers/models/nn.h"
+
+#include "proto/err.h"
+#include "workers/models/nnangle.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+struct attn_job {
+    struct nn *nn;
+    struct nn_tensor *q, *k, *v, *y;
+    const uint8_t *mask;        /* [b, t] or NULL */
+    float *prob;                /* [b, h, s, t] */
+    bool causal;
+};
+
+/* x [n] in place: softmax of the first `live` numbers under the mask, zeros elsewhere. */
+static void masked_softmax(const struct kernels *k, float *x, int64_t n, int64_t live,
+                           const uint8_t *mask)
+{
+    float top = -INFINITY;
+    double sum = 0;
+    for (int64_t i = 0; i < live; i++)
+        if (mask == NULL || mask[i])
+            top = x[i] > top ? x[i] : top;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = i < live && (mask == NULL || mask[i]) ? x[i] - top : -INFINITY;
+    k->exp(x, x, n);
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    float inverse = sum > 0 ? (float)(1 / sum) : 0;
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= inverse;
+}
+
+static void attn_head(const struct attn_job *j, int64_t sample, int64_t head)
+{
+    int64_t h = j->q->shape[1], s = j->q->shape[2], d = j->q->shape[3], kv = j->k->shape[1];
+    int64_t t = j->k->shape[2], kv_head = head / (h / kv);
+    const float *q = j->q->data + (sample * h + head) * s * d;
+    const float *k = j->k->data + (sample * kv + kv_head) * t * d;
+    const float *v = j->v->data + (sample * kv + kv_head) * t * d;
+    float *p = j->prob + (sample * h + head) * s * t, *y = j->y->data + (sample * h + head) * s * d;
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)s, (int)t, (int)d,
+                (float)(1 / sqrt((double)d)), q, (int)d, k, (int)d, 0, p, (int)t);
+    for (int64_t i = 0; i < s; i++)
+        masked_softmax(j->nn->kernels, p + i * t, t, j->causal ? i + 1 + t - s : t,
+                       j->mask != NULL ? j->mask + sample * t : NULL);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)s, (int)d, (int)t, 1, p, (int)t, v,
+                (int)d, 0, y, (int)d);
+}
+
+static void attn_forward(void *ctx, int part)
+{
+    const struct attn_job *j = ctx;
+    struct nn_range r = nn_part(j->nn, j->q, part);
+    for (int64_t b = r.begin; b < r.end; b++)
+        for (int64_t h = 0; h < j->q->shape[1]; h++)
+            attn_head(j, b, h);
+}
+
+/* dP = g V^T; dS = P (dP - sum(P dP)) scale; dQ += dS K, dK += dS^T Q, dV += P^T g. */
+static void attn_head_back(const struct attn_job *j, int64_t sample, int64_t head, float *ds)
+{
+    int64_t h = j->q->shape[1], s = j->q->shape[2], d = j->q->shape[3], kv = j->k->shape[1];
+    int64_t t = j->k->shape[2], kv_head = head / (h / kv);
+    int64_t at_q = (sample * h + head) * s * d, at_k = (sample * kv + kv_head) * t * d;
+    const float *p = j->prob + (sample * h + head) * s * t, *g = j->y->grad + at_q;
+    float scale = (float)(1 / sqrt((double)d));
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)s, (int)t, (int)d, 1, g, (int)d,
+                j->v->data + at_k, (int)d, 0, ds, (int)t);
+    for (int64_t i = 0; i < s; i++) {
+        double sum = 0;
+        for (int64_t c = 0; c < t; c++)
+            sum += (double)p[i * t + c] * ds[i * t + c];
+        for (int64_t c = 0; c < t; c++)
+            ds[i * t + c] = p[i * t + c] * (ds[i * t + c] - (float)sum) * scale;
+    }
+    if (j->v->grad != NULL)
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t, (int)d, (int)s, 1, p, (int)t, g,
+                    (int)d, 1, j->v->grad + at_k, (int)d);
+    if (j->q->grad != NULL)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)s, (int)d, (int)t, 1, ds, (int)t,
+                    j->k->data + at_k, (int)d, 1, j->q->grad + at_q, (int)d);
+    if (j->k->grad != NULL)
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t, (int)d, (int)s, 1, ds, (int)t,
+                    j->q->data + at_q, (int)d, 1, j->k->grad + at_k, (int)d);
+}
+
+static void attn_back_part(void *ctx, int part)
+{
+    const struct attn_job *j = ctx;
+    struct nn_range r = nn_part(j->nn, j->q, part);
+    float *ds = nn_scratch(j->nn, part, j->q->shape[2] * j->k->shape[2]);
+    for (int64_t b = r.begin; b < r.end; b++)
+        for (int64_t h = 0; h < j->q->shape[1]; h++)
+            attn_head_back(j, b, h, ds);
+}
+
+static void attn_backward(struct nn *nn, const struct nn_node *node)
+{
+    struct attn_job j = {.nn = nn, .q = node->in[0], .k = node->in[1], .v = node->in[2],
+                         .y = node->out, .prob = node->saved[0]};
+    nn_grad(nn, j.q);
+    nn_grad(nn, j.k);
+    nn_grad(nn, j.v);
+    nn_parts(nn, attn_back_part, &j);
+}
+
+struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_tensor *k,
+                               struct nn_tensor *v, bool causal, const uint8_t *mask)
+{
+    ASSERT(q->n_dims == 4 && k->n_dims == 4 && q->shape[1] % k->shape[1] == 0);
+    size_t n = (size_t)(q->shape[0] * q->shape[1] * q->shape[2] * k->shape[2]);
+    struct attn_job j = {nn, q, k, v, nn_new(nn, 4, q->shape), mask, nn_take(nn, n * sizeof(float)),
+                         causal};
+    nn_parts(nn, attn_forward, &j);
+    struct nn_node *node = nn_record(nn, j.y, attn_backward, q, k, v);
+    if (node != NULL)
+        node->saved[0] = j.prob;
+    return j.y;
+}
+
+/* --- rotary positions */
+
+struct rope_job { struct nn *nn; struct nn_tensor *x, *y; const float *cosine, *sine; bool half, back; };
+
+static void rope_part(void *ctx, int part)
+{
+    const struct rope_job *j = ctx;
+    int64_t s = j->x->shape[j->x->n_dims - 2], d = j->x->shape[j->x->n_dims - 1], h = d / 2;
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    int64_t lines = nn_row(j->x) / d;
+    for (int64_t l = r.begin * lines; l < r.end * lines; l++) {
+        const float *c = j->cosine + l % s * h, *sn = j->sine + l % s * h;
+        const float *in = (j->back ? j->y->grad : j->x->data) + l * d;
+        float *out = (j->back ? j->x->grad : j->y->data) + l * d;
+        for (int64_t i = 0; i < h; i++) {
+            int64_t a = j->half ? i : 2 * i, b = j->half ? i + h : 2 * i + 1;
+            float sign = j->back ? -sn[i] : sn[i];      /* back: the other way round */
+            float u = in[a] * c[i] - in[b] * sign, v = in[b] * c[i] + in[a] * sign;
+            out[a] = j->back ? out[a] + u : u;
+            out[b] = j->back ? out[b] + v : v;
+        }
+    }
+}
+
+static void rope_backward(struct nn *nn, const struct nn_node *node)
+{
+    struct rope_job j = {nn, node->in[0], node->out, node->saved[0], node->saved[1], node->i[0] != 0,
+                         true};
+    nn_grad(nn, j.x);
+    nn_parts(nn, rope_part, &j);
+}
+
+struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *positions, double theta,
+                          bool half)
+{
+    int64_t s = x->shape[x->n_dims - 2], h = x->shape[x->n_dims - 1] / 2;
+    float *table = nn_take(nn, (size_t)(2 * s * h) * sizeof *table);
+    for (int64_t p = 0; p < s; p++)
+        for (int64_t i = 0; i < h; i++) {
+            double sine, cosine;
+            double angle = (double)positions[p] * nn_power(theta, -(double)i / (double)h);
+            nn_sincos(angle, &sine, &cosine);
+            table[p * h + i] = (float)cosine;
+            table[(s + p) * h + i] = (float)sine;
+        }
+    struct rope_job j = {nn, x, nn_new(nn, x->n_dims, x->shape), table, table + s * h, half, false};
+    nn_parts(nn, rope_part, &j);
+    struct nn_node *node = nn_record(nn, j.y, rope_backward, x, NULL, NULL);
+    if (node != NULL) {
+        node->saved[0] = table;
+        node->saved[1] = table + s * h;
+        node->i[0] = half;
+    }
+    return j.y;
+}
+
+/* --- softmax over the last axis */
+
+struct soft_job { struct nn *nn; struct nn_tensor *x, *y; bool back; };
+
+static void soft_part(void *ctx, int part)
+{
+    const struct soft_job *j = ctx;
+    int64_t d = j->x->shape[j->x->n_dims - 1], lines = nn_row(j->x) / d;
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    for (int64_t l = r.begin * lines; l < r.end * lines; l++) {
+        float *y = j->y->data + l * d;
+        if (!j->back) {
+            memcpy(y, j->x->data + l * d, (size_t)d * sizeof *y);
+            masked_softmax(j->nn->kernels, y, d, d, NULL);
+            continue;
+        }
+        const float *g = j->y->grad + l * d;
+        double sum = 0;
+        for (int64_t i = 0; i < d; i++)
+            sum += (double)g[i] * y[i];
+        for (int64_t i = 0; i < d; i++)
+            j->x->grad[l * d + i] += y[i] * (g[i] - (float)sum);
+    }
+}
+
+static void soft_backward(struct nn *nn, const struct nn_node *node)
+{
+    struct soft_job j = {nn, node->in[0], node->out, true};
+    nn_grad(nn, j.x);
+    nn_parts(nn, soft_part, &j);
+}
+
+struct nn_tensor *nn_softmax(struct nn *nn, struct nn_tensor *x)
+{
+    struct soft_job j = {nn, x, nn_new(nn, x->n_dims, x->shape), false};
+    nn_parts(nn, soft_part, &j);
+    nn_record(nn, j.y, soft_backward, x, NULL, NULL);
+    return j.y;
+}
