@@ -9,7 +9,14 @@
 
 /* --- sums over axes */
 
-struct sum_job { struct nn *nn; struct nn_tensor *x, *y; unsigned axes; float *parts; float factor; bool back; };
+struct sum_job {
+    struct nn *nn;
+    struct nn_tensor *x, *y;
+    unsigned axes;
+    float *parts;               /* [n_parts][y] when axis 0 is summed too */
+    float factor;
+    bool back;
+};
 
 /* Index in y of element `at` of x. */
 static int64_t sum_target(const struct sum_job *j, int64_t at)
@@ -100,7 +107,14 @@ struct nn_tensor *nn_mean(struct nn *nn, struct nn_tensor *x, unsigned axes)
 
 enum loss { MSE, HINGE_REAL, HINGE_FAKE, HINGE_G, SOFT_REAL, SOFT_FAKE };
 
-struct loss_job { struct nn *nn; struct nn_tensor *x, *target, *y; enum loss kind; double *sums; float factor; bool back; };
+struct loss_job {
+    struct nn *nn;
+    struct nn_tensor *x, *target, *y;
+    enum loss kind;
+    double *sums;               /* [n_parts] */
+    float factor;
+    bool back;
+};
 
 /* ln(1 + e^x) and its slope, for one number (losses of discriminators are a handful). */
 static void softplus(const struct kernels *k, float x, float *value, float *slope)
@@ -236,7 +250,15 @@ struct nn_tensor *nn_softplus_g(struct nn *nn, struct nn_tensor *fake)
 
 /* --- cross entropy of rows [.., classes] */
 
-struct ce_job { struct nn *nn; struct nn_tensor *x, *y; const int32_t *labels; float *lse; double *sums, *counts; float factor; bool back; };
+struct ce_job {
+    struct nn *nn;
+    struct nn_tensor *x, *y;
+    const int32_t *labels;      /* [rows] */
+    float *lse;                 /* [rows] */
+    double *sums, *counts;      /* [n_parts] */
+    float factor;
+    bool back;
+};
 
 /* ln of the sum of e^x over a row, and the loss of its label. */
 static float row_lse(const struct kernels *k, const float *x, int64_t n)
