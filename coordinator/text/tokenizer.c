@@ -145,6 +145,11 @@ bool tokenizer_is_control(const struct tokenizer *t, int id)
     return vocab_has(&t->vocab, id) && t->vocab.token[id].type == VOCAB_CONTROL;
 }
 
+const char *tokenizer_token_text(const struct tokenizer *t, int id)
+{
+    return vocab_has(&t->vocab, id) ? vocab_text(&t->vocab, id) : NULL;
+}
+
 int tokenizer_id(const struct tokenizer *t, const char *text)
 {
     return vocab_find(&t->vocab, text, strlen(text));

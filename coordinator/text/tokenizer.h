@@ -26,6 +26,8 @@ int tokenizer_vocab_size(const struct tokenizer *t);
 int tokenizer_bos(const struct tokenizer *t);           /* -1: none */
 int tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_is_control(const struct tokenizer *t, int id);
+/* The text of a token as the vocabulary has it; NULL when there is none. */
+const char *tokenizer_token_text(const struct tokenizer *t, int id);
 int tokenizer_id(const struct tokenizer *t, const char *text);      /* whole token's text, -1 */
 const char *tokenizer_chat_template(const struct tokenizer *t, const char *name);   /* or NULL */
 
