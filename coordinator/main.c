@@ -118,7 +118,9 @@ static int run_ranks(const struct command *command, void *options, uint64_t rss_
         return complain(EXIT_PEER, err.msg);
     if (coordinates && pthread_create(&thread, NULL, coordinator_thread, &c) != 0)
         return complain(EXIT_NOFIT, "cannot start the coordinator's thread");
-    struct worker_options o = {.version = MUSTER_VERSION, .local_ranks = local_ranks(),
+    const char *version = getenv("MUSTER_TEST_VERSION");    /* so that tests can be of two versions */
+    struct worker_options o = {.version = version != NULL ? version : MUSTER_VERSION,
+                               .local_ranks = local_ranks(),
                                .rss_start = rss_start, .allreduce = allreduce};
     int code = worker_run(&worker, &o);
     if (coordinates) {

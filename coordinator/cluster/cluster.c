@@ -248,7 +248,7 @@ static int check_digests(const struct cluster *c, const Muster__FileDigest *dige
 {
     for (int i = 1; i < c->n_workers; i++)
         if (digest[i].size != digest[0].size || digest[i].hash != digest[0].hash)
-            return err_set(err, ERR_PEER,
+            return err_set(err, ERR_FORMAT,
                            "rank %d on %s sees another %s than rank 0 on %s: %llu and %llu bytes, headers %s",
                            i, c->report[i]->host, c->path, c->report[0]->host,
                            (unsigned long long)digest[i].size, (unsigned long long)digest[0].size,

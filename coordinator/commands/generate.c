@@ -166,7 +166,7 @@ static void choose_seed(struct options *o)
         return;
     o->sampling.seed = sampling_args_random_seed();
     if (o->sampling.temperature > 0)
-        fprintf(stderr, "muster: seed %llu\n", (unsigned long long)o->sampling.seed);
+        fprintf(stderr, "seed %llu\n", (unsigned long long)o->sampling.seed);
 }
 
 static struct textjob_options job_options(const struct options *o, int context)

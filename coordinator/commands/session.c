@@ -122,7 +122,7 @@ int session_plan(struct session *s, const struct model_args *a, const struct ses
 
 static double gib(uint64_t bytes) { return (double)bytes / (1024.0 * 1024 * 1024); }
 
-/* One line for the run; on a terminal or with several ranks it is worth a look. */
+/* One line for the run. Lines that begin with "muster:" are errors; this is none. */
 static void say_loaded(const struct session *s)
 {
     const struct cluster *c = &s->cluster;
@@ -137,7 +137,7 @@ static void say_loaded(const struct session *s)
         read += l->file_bytes_read;
         seconds = l->seconds > seconds ? l->seconds : seconds;
     }
-    fprintf(stderr, "muster: %s: tp %d x pp %d on %d rank%s (%s); a rank holds at most weights %.3f GiB, "
+    fprintf(stderr, "%s: tp %d x pp %d on %d rank%s (%s); a rank holds at most weights %.3f GiB, "
             "kv %.3f, scratch %.3f; read %.3f GiB in %.2f s\n", s->path, p->tp, p->pp, c->n_workers,
             c->n_workers > 1 ? "s" : "", p->why, gib(weights), gib(kv), gib(scratch), gib(read),
             seconds);

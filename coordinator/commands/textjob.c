@@ -6,6 +6,14 @@
 
 static int no_memory(struct err *err) { return err_set(err, ERR_NOMEM, "no memory for a prompt"); }
 
+/* A prompt that cannot be read is bad input, not bad usage: it may come from a file. */
+static int bad_input(struct err *err)
+{
+    if (err->code == ERR_INVAL)
+        err->code = ERR_FORMAT;
+    return err->code;
+}
+
 static int check_ids(const struct textjob *j, const struct session *s, struct err *err)
 {
     int vocab = (int)s->cluster.spec->vocab;
@@ -26,8 +34,8 @@ static int fit_context(struct textjob *j, int context, struct err *err)
     if (j->prompt.n == 0)
         return err_set(err, ERR_INVAL, "the prompt is empty, and the model has no token to begin with");
     if (j->prompt.n >= context)
-        return err_set(err, ERR_LIMIT, "the prompt has %d tokens, the context is %d: shorten it%s",
-                       j->prompt.n, context, " or raise --ctx");
+        return err_set(err, ERR_FORMAT, "the prompt has %d tokens, the context is %d: shorten the "
+                       "prompt, or raise --ctx if the model allows", j->prompt.n, context);
     int room = context - j->prompt.n, n = j->args.n > 0 ? j->args.n : SAMPLING_N_DEFAULT;
     j->n_generate = n < room ? n : room;
     return ERR_OK;
@@ -38,7 +46,8 @@ static int prepare(struct textjob *j, const struct session *s, struct textjob_op
 {
     if (j->prompt_text != NULL && j->prompt.n == 0) {
         struct tokenize_options t = {.add_special = o.add_special, .parse_special = o.parse_special};
-        TRY(tokenizer_encode(s->tokenizer, j->prompt_text, j->prompt_bytes, t, &j->prompt, err));
+        if (tokenizer_encode(s->tokenizer, j->prompt_text, j->prompt_bytes, t, &j->prompt, err) != ERR_OK)
+            return bad_input(err);
     }
     TRY(check_ids(j, s, err));
     TRY(fit_context(j, o.context, err));

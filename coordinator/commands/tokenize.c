@@ -53,6 +53,8 @@ static int encode(const struct options *o, const struct session *s, const char *
     struct token_list ids = {0};
     struct tokenize_options t = {.add_special = !o->no_add_special, .parse_special = o->parse_special};
     int rc = tokenizer_encode(s->tokenizer, text, n, t, &ids, err);
+    if (rc == ERR_INVAL)
+        rc = err->code = ERR_FORMAT;    /* text that is not text is bad input, not bad usage */
     if (rc == ERR_OK) {
         putchar('[');
         for (int i = 0; i < ids.n; i++)
