@@ -2,6 +2,8 @@
 
 #include "proto/wire.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { RESULTS_MAX = 64, RESULT_TEXT = 64 };
@@ -18,7 +20,94 @@ struct job_row {
     int (*run)(struct workerjob *job, struct results *out, struct err *err);
 };
 
+static void add_result(struct results *out, const char *key, const char *value)
+{
+    if (out->n == RESULTS_MAX)
+        return;
+    int i = out->n++;
+    muster__meta_entry__init(&out->entry[i]);
+    snprintf(out->key[i], RESULT_TEXT, "%s", key);
+    snprintf(out->value[i], RESULT_TEXT, "%s", value);
+    out->entry[i].key = out->key[i];
+    out->entry[i].value = out->value[i];
+    out->list[i] = &out->entry[i];
+}
+
+/* --- sums between ranks, ours and MPI's, in turns */
+
+enum { SUM_ROUNDS = 7, SUM_REPEATS = 20, SUM_UNIT = 32 };
+static const int64_t sum_bytes[] = {2048, 16384, 65536, 262144, 524288};
+enum { SUM_SIZES = sizeof sum_bytes / sizeof *sum_bytes };
+
+struct sums { struct reduce reduce; float *pieces, *out; int n_piece, n_total; int64_t n_max; };
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Microseconds of one sum of n floats, ours or MPI's, over a few repeats. */
+static int time_sums(struct workerjob *job, struct sums *s, int64_t n, bool ours, double *us,
+                     struct err *err)
+{
+    int64_t begun = 0;
+    for (int i = -2; i < SUM_REPEATS; i++) {        /* two to come together */
+        if (i == 0)
+            begun = comm_now_us(job->comm);
+        if (ours)
+            TRY(reduce_sum(&s->reduce, s->out, s->pieces, s->n_max, n, s->n_total, SUM_UNIT, err));
+        else if (job->allreduce(s->out, n) != ERR_OK)
+            return err_set(err, ERR_PEER, "MPI_Allreduce failed");
+    }
+    *us = (double)(comm_now_us(job->comm) - begun) / SUM_REPEATS;
+    return ERR_OK;
+}
+
+static int compare_sums(struct workerjob *job, struct sums *s, int64_t bytes, struct results *out,
+                        struct err *err)
+{
+    double ours[SUM_ROUNDS], mpis[SUM_ROUNDS];
+    char key[32], value[64];
+    for (int r = 0; r < SUM_ROUNDS; r++) {
+        TRY(time_sums(job, s, bytes / 4, true, &ours[r], err));
+        TRY(time_sums(job, s, bytes / 4, false, &mpis[r], err));
+    }
+    qsort(ours, SUM_ROUNDS, sizeof *ours, compare_doubles);
+    qsort(mpis, SUM_ROUNDS, sizeof *mpis, compare_doubles);
+    snprintf(key, sizeof key, "%lld", (long long)bytes);
+    snprintf(value, sizeof value, "%.3f %.3f", ours[SUM_ROUNDS / 2], mpis[SUM_ROUNDS / 2]);
+    add_result(out, key, value);
+    return ERR_OK;
+}
+
+/* Job "sums": bytes -> "ours mpi", medians in microseconds. On all ranks, which are one group. */
+static int job_sums(struct workerjob *job, struct results *out, struct err *err)
+{
+    const struct mesh *mesh = &job->model->mesh;
+    if (!job->model->held || mesh->tp != job->comm->n_workers || job->allreduce == NULL)
+        return err_set(err, ERR_INVAL, "sums are timed where all ranks are one tensor-parallel group");
+    struct sums s = {.n_total = mesh->leaves * SUM_UNIT, .n_max = sum_bytes[SUM_SIZES - 1] / 4};
+    struct split_program p = split_program_for(s.n_total, SUM_UNIT, mesh->leaves, mesh->segments);
+    s.n_piece = p.n_piece > 0 ? p.n_piece : 1;
+    s.pieces = calloc((size_t)s.n_piece * (size_t)s.n_max, sizeof *s.pieces);
+    s.out = calloc((size_t)s.n_max, sizeof *s.out);
+    int rc = s.pieces == NULL || s.out == NULL ? err_set(err, ERR_NOMEM, "no memory for sums")
+                                               : ERR_OK;
+    if (rc == ERR_OK)
+        rc = reduce_init(&s.reduce, job->comm, mesh, WIRE_F32, s.n_max, err);
+    if (rc == ERR_OK) {
+        for (int i = 0; i < SUM_SIZES && rc == ERR_OK; i++)
+            rc = compare_sums(job, &s, sum_bytes[i], out, err);
+        reduce_free(&s.reduce);
+    }
+    free(s.pieces);
+    free(s.out);
+    return rc;
+}
+
 static const struct job_row rows[] = {
+    {"sums", job_sums},
     {NULL, NULL},
 };
 

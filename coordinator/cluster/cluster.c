@@ -442,23 +442,28 @@ int cluster_stats(struct cluster *c, const Muster__StatsRequest *request, Muster
     return ERR_OK;
 }
 
-int cluster_job(struct cluster *c, const char *name, char **args, int n_args,
+int cluster_job(struct cluster *c, const char *name, char **args, int n_args, bool everywhere,
                 Muster__JobDone **done, struct err *err)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT, *answer;
     Muster__Job job = MUSTER__JOB__INIT;
+    int peer, first = everywhere ? c->used[0] : 0, n = everywhere ? c->n_used : 1;
     m.body_case = MUSTER__ENVELOPE__BODY_JOB;
     m.job = &job;
     job.name = (char *)name;
     job.args = args;
     job.n_args = (size_t)n_args;
-    TRY(cluster_send(c, 0, &m, err));
-    int peer;
-    TRY(cluster_wait(c, name, &peer, &answer, err));
-    if (answer->body_case != MUSTER__ENVELOPE__BODY_JOB_DONE)
-        return unexpected(answer, peer, name, err);
-    *done = answer->job_done;
-    if ((*done)->code != ERR_OK)
-        return err_set(err, (*done)->code, "%s", (*done)->message);
-    return ERR_OK;
+    TRY(everywhere ? cluster_send_all(c, false, &m, err) : cluster_send(c, 0, &m, err));
+    arena_reset(&c->mem);
+    c->comm->doing = name;
+    for (*done = NULL; n > 0; n--) {
+        TRY(wait_into(c, &c->mem, &peer, &answer, err));
+        if (answer->body_case != MUSTER__ENVELOPE__BODY_JOB_DONE)
+            return unexpected(answer, peer, name, err);
+        if (answer->job_done->code != ERR_OK)
+            return err_set(err, answer->job_done->code, "%s", answer->job_done->message);
+        if (peer == first)
+            *done = answer->job_done;
+    }
+    return *done != NULL ? ERR_OK : err_set(err, ERR_PEER, "rank %d did not answer", first);
 }

@@ -77,8 +77,9 @@ bool cluster_uses(const struct cluster *c, int rank);
 /* Stats of every worker in use since the last call into out [n_workers] (zeroed where not in use). */
 int cluster_stats(struct cluster *c, const Muster__StatsRequest *request, Muster__Stats *out,
                   struct err *err);
-/* Runs a job on worker 0; *done lives until the next message. */
-int cluster_job(struct cluster *c, const char *name, char **args, int n_args,
+/* Runs a job on worker 0 (everywhere: on all that the plan uses); *done, of worker 0 (of the plan's first),
+ * lives until the next message. */
+int cluster_job(struct cluster *c, const char *name, char **args, int n_args, bool everywhere,
                 Muster__JobDone **done, struct err *err);
 
 #endif

@@ -66,9 +66,10 @@ int textjob_prepare(struct textjob *j, const struct session *s, struct textjob_o
                     const char *where, struct err *err)
 {
     int rc = prepare(j, s, o, err);
-    if (rc != ERR_OK && where[0] != '\0')
-        err_prefix(err, "%s", where);
-    return rc;
+    if (rc == ERR_OK || where[0] == '\0')
+        return rc;
+    err_prefix(err, "%s", where);
+    return bad_input(err);      /* a file's line, not an option */
 }
 
 int textjob_submit(struct textjob *j, struct session *s, uint64_t sequence, struct err *err)
