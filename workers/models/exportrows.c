@@ -132,7 +132,7 @@ static const uint8_t *raw_row(const struct export_rows *r, const struct chunk *k
     return r->raw + (size_t)at * k->in_bytes;
 }
 
-/* Row i of the chunk into its place in r->done. False: a number is not finite. */
+/* Row i of the chunk into its place in r->done. False: a number is not finite, or f16 has none so large. */
 static bool convert_row(struct export_rows *r, const struct chunk *k, int64_t i)
 {
     float *x = r->row + (size_t)omp_get_thread_num() * (size_t)r->row_n;
@@ -149,13 +149,14 @@ static bool convert_row(struct export_rows *r, const struct chunk *k, int64_t i)
         return true;
     }
     dtype_info((int)from)->dequantise(x, raw, k->cols);
-    bool finite = true;
+    float most = to == DT_F16 ? 65504.0f : 3.4e38f;
+    bool sound = true;
     for (int64_t c = 0; c < k->cols; c++) {
         x[c] += k->piece->add;
-        finite &= isfinite(x[c]);
+        sound &= fabsf(x[c]) <= most;
     }
     dtype_info((int)to)->quantise(out, x, k->cols);
-    return finite;
+    return sound;
 }
 
 static int convert_chunk(struct export_rows *r, const struct chunk *k, struct err *err)
@@ -169,9 +170,11 @@ static int convert_chunk(struct export_rows *r, const struct chunk *k, struct er
         if (!convert_row(r, k, i))
             bad = k->first + i < bad ? k->first + i : bad;
     if (bad != INT64_MAX)
-        return err_set(err, ERR_FORMAT, "%s: tensor %.64s holds NaN or infinity in row %lld (damaged file?)",
+        return err_set(err, ERR_FORMAT, "%s: tensor %.64s holds NaN or infinity in row %lld%s",
                        tensortable_tail(r->file->path[k->piece->source.data->file]),
-                       k->piece->source.data->name, (long long)bad);
+                       k->piece->source.data->name, (long long)bad,
+                       k->tensor->type == DT_F16 ? ", or a number too large for f16: try bf16"
+                                                 : " (damaged file?)");
     return ERR_OK;
 }
 

@@ -1,5 +1,7 @@
 #include "workers/models/exporttensors.h"
 
+#include "workers/models/rope.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +16,7 @@ void exporttensors_free(struct export_list *l)
     for (int i = 0; i < l->n; i++)
         free(l->tensor[i].piece);
     free(l->tensor);
+    free(l->divisors);
     memset(l, 0, sizeof *l);
 }
 
@@ -174,6 +177,29 @@ static int add_values(const struct export *x, enum slot slot, const float *value
     return add_piece(out, &piece, x->err);
 }
 
+/* What llama3's scaling divides each frequency by; GGUF keeps the quotients. */
+static int rope_divisors(struct export_list *l, const struct model_config *c, struct err *err)
+{
+    struct rope_config plain = c->rope[0];
+    struct rope with, without;
+    if (plain.scaling != SCALING_LLAMA3)
+        return ERR_OK;
+    plain.scaling = SCALING_NONE;
+    plain.divisors = NULL;
+    l->divisors = malloc((size_t)c->n_rot * sizeof *l->divisors + 1);
+    if (!l->divisors)
+        return no_memory(err);
+    TRY(rope_init(&with, &c->rope[0], c->n_rot, err));
+    int rc = rope_init(&without, &plain, c->n_rot, err);
+    if (rc == ERR_OK) {
+        for (int i = 0; i < c->n_rot / 2; i++)
+            l->divisors[i] = (float)(without.frequency[i] / with.frequency[i]);
+        rope_free(&without);
+    }
+    rope_free(&with);
+    return rc;
+}
+
 int exporttensors_folder(struct export_list *l, const struct model_config *c,
                          const struct tensorfile *t, struct err *err)
 {
@@ -181,7 +207,8 @@ int exporttensors_folder(struct export_list *l, const struct model_config *c,
     snprintf(x.gguf.format, sizeof x.gguf.format, "gguf");
     x.gguf.row = exporttensors_arch(c);
     x.permute = x.gguf.row->flags & ARCH_ROPE_NORM_GGUF;
-    TRY(add_values(&x, SLOT_ROPE_DIVISORS, c->rope[0].divisors));
+    TRY(rope_divisors(l, c, err));
+    TRY(add_values(&x, SLOT_ROPE_DIVISORS, l->divisors));
     TRY(add_values(&x, SLOT_ROPE_SHORT, c->rope[0].short_factors));
     TRY(add_values(&x, SLOT_ROPE_LONG, c->rope[0].long_factors));
     for (int i = -1; i <= c->n_layers; i++) {

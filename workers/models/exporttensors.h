@@ -15,7 +15,7 @@ struct export_piece {
     bool vector;
     int permute;                /* head size of q and k whose rotary pairs move together; 0: none */
     float add;                  /* to every number: Gemma's 1 + w */
-    const float *values;        /* instead of a source: numbers computed from the description */
+    const float *values;        /* instead of a source: numbers of the description */
 };
 
 struct export_tensor {
@@ -27,7 +27,11 @@ struct export_tensor {
     int n_pieces;
 };
 
-struct export_list { struct export_tensor *tensor; int n, cap; };
+struct export_list {
+    struct export_tensor *tensor;
+    int n, cap;
+    float *divisors;            /* of llama3's rope, computed: folders hold the parameters instead */
+};
 
 /* All tensors of a GGUF file, as they are. */
 int exporttensors_gguf(struct export_list *l, const struct tensorfile *t, struct err *err);

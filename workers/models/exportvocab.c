@@ -152,12 +152,34 @@ static int listed_id(const json_t *config, const char *name, size_t i)
                ? (int)json_integer_value(v) : -1;
 }
 
+/* The token that a TemplateProcessing puts before (end false) or after the text, or NULL; *known: there
+ * is a template. */
+static const char *template_token(const json_t *processor, bool end, bool *known)
+{
+    const json_t *list = json_object_get(processor, "processors");
+    const json_t *single = json_object_get(processor, "single");
+    const char *text = NULL;
+    for (size_t i = 0; i < json_array_size(list) && !text; i++)
+        text = template_token(json_array_get(list, i), end, known);
+    if (json_array_size(single) == 0)
+        return text;
+    *known = true;
+    const json_t *item = json_array_get(single, end ? json_array_size(single) - 1 : 0);
+    return json_string_value(json_object_get(json_object_get(item, "SpecialToken"), "id"));
+}
+
+/* tokenizer_config.json knows best; then config.json; then the template, for bos and eos. */
 static int special_id(const struct sources *s, const struct pieces *p, const char *name)
 {
+    bool known, bos = strcmp(name, "bos") == 0, eos = strcmp(name, "eos") == 0;
     const char *text = special_text(s, name);
     int id = text ? exportpieces_find(p, text) : -1;
     if (id < 0)
         id = listed_id(s->config, name, 0);
+    if (id < 0 && (bos || eos)) {
+        text = template_token(json_object_get(s->tokenizer, "post_processor"), eos, &known);
+        id = text ? exportpieces_find(p, text) : -1;
+    }
     return id < p->n ? id : -1;
 }
 
@@ -177,25 +199,10 @@ static void put_more_ends(struct ggufwriter *w, const struct sources *s, const s
         }
 }
 
-/* What a TemplateProcessing puts before (end false) or after the text; *known: there is a template. */
-static bool template_adds(const json_t *processor, bool end, bool *known)
-{
-    const json_t *list = json_object_get(processor, "processors");
-    const json_t *single = json_object_get(processor, "single");
-    bool adds = false;
-    for (size_t i = 0; i < json_array_size(list); i++)
-        adds |= template_adds(json_array_get(list, i), end, known);
-    if (json_array_size(single) == 0)
-        return adds;
-    *known = true;
-    const json_t *item = json_array_get(single, end ? json_array_size(single) - 1 : 0);
-    return json_is_object(json_object_get(item, "SpecialToken"));
-}
-
 static bool adds(const struct sources *s, const struct pieces *p, bool end)
 {
     bool known = false;
-    bool by_template = template_adds(json_object_get(s->tokenizer, "post_processor"), end, &known);
+    bool by_template = template_token(json_object_get(s->tokenizer, "post_processor"), end, &known);
     const json_t *flag = json_object_get(s->tokenizer_config, end ? "add_eos_token" : "add_bos_token");
     if (known)
         return by_template;
@@ -217,6 +224,23 @@ static void put_specials(struct ggufwriter *w, const struct sources *s, const st
     ggufwriter_bool(w, "tokenizer.ggml.add_eos_token", adds(s, p, true));
     if (p->spm && !p->space_prefix)
         ggufwriter_bool(w, "tokenizer.ggml.add_space_prefix", false);
+}
+
+/* How its makers sample it. */
+static void put_sampling(struct ggufwriter *w, const json_t *generation)
+{
+    static const struct { const char *name, *key; } list[] = {
+        {"temperature", "general.sampling.temp"}, {"top_p", "general.sampling.top_p"}};
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        const json_t *v = json_object_get(generation, list[i].name);
+        if (json_is_number(v))
+            ggufwriter_f32(w, list[i].key, (float)json_number_value(v));
+    }
+    const json_t *top_k = json_object_get(generation, "top_k");
+    if (json_is_integer(top_k)) {
+        struct meta_value v = {.kind = META_INT, .elem_type = GGUF_I32, .i = json_integer_value(top_k)};
+        ggufwriter_copy(w, "general.sampling.top_k", &v);
+    }
 }
 
 /* --- chat templates */
@@ -262,6 +286,7 @@ static int write_all(struct ggufwriter *w, const struct sources *s, struct piece
         TRY(put_merges(w, s, err));
     put_specials(w, s, p);
     put_chat(w, s);
+    put_sampling(w, s->generation);
     return ERR_OK;
 }
 
