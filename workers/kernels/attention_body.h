@@ -1,7 +1,7 @@
 /* attention_body.h - the vector rows of attention, over the names of vmath_vec.h.
  * Why:    AVX2 and AVX512 differ in width only. Included by attention_avx2.c and attention_avx512.c.
- * How:    tiles of up to 8 query rows by two registers of keys (scores) or of value dims (sums); a row's
- *         arithmetic does not depend on the height of its tile. */
+ * How:    tiles of up to 8 query rows by two or four registers of keys (scores) or of value dims (sums);
+ *         a row's arithmetic does not depend on the shape of its tile. */
 #include "workers/kernels/attention.h"
 #include "workers/kernels/vmath_vec.h"
 
@@ -9,7 +9,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILE = 8, WIDE = 2 * VEC, GROUP = ATTENTION_GROUP, MARGIN = 8 };
+enum { TILE = 8, WIDEST = 4, GROUP = ATTENTION_GROUP, MARGIN = 8 };
 
 /* What a call keeps for its M query rows (position by position, heads inside). */
 struct work {
@@ -65,101 +65,112 @@ INLINE vf load_numbers_first(enum dtype type, const uint8_t *p, int64_t i, int n
     return vf_load_i8_first((const int8_t *)p + i, n);
 }
 
-/* scores[r][0 .. WIDE) = q[r] k over dims [d0, d1), added to acc. */
-INLINE void dot_tile(enum dtype type, const int rows, vf acc[TILE][2], const float *const *q,
-                     const uint8_t *k, int64_t tokens, int64_t at, int d0, int d1)
+/* acc[r][i] += q[r] k over dims [d0, d1), for WIDE registers of keys from `at` on. */
+INLINE void dot_tile(enum dtype type, const int rows, const int wide, vf acc[TILE][WIDEST],
+                     const float *const *q, const uint8_t *k, int64_t tokens, int64_t at, int d0, int d1)
 {
     for (int d = d0; d < d1; d++) {
-        vf a = load_numbers(type, k, d * tokens + at), b = load_numbers(type, k, d * tokens + at + VEC);
+        vf key[WIDEST];
+        for (int i = 0; i < wide; i++)
+            key[i] = load_numbers(type, k, d * tokens + at + i * VEC);
         for (int r = 0; r < rows; r++) {
             vf x = vf_set(q[r][d]);
-            acc[r][0] = vf_fma(x, a, acc[r][0]);
-            acc[r][1] = vf_fma(x, b, acc[r][1]);
+            for (int i = 0; i < wide; i++)
+                acc[r][i] = vf_fma(x, key[i], acc[r][i]);
         }
     }
 }
 
-/* scores [rows][ATTENTION_BLOCK] of n_keys keys (rounded up to WIDE) from `token` on. */
-INLINE void score_tile(enum dtype type, const int rows, float *scores, const float *const *q,
+INLINE void clear_tile(const int rows, const int wide, vf acc[TILE][WIDEST])
+{
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < wide; i++)
+            acc[r][i] = vf_set(0);
+}
+
+/* scores[r] of `wide` registers of keys from `token` on. Q8_0: each group's dot product times its
+ * scales, in order of the groups. */
+INLINE void score_tile(enum dtype type, const int rows, const int wide, float *scores,
+                       const float *const *q, const struct attention_page *l, const uint8_t *page,
+                       int64_t token)
+{
+    vf acc[TILE][WIDEST], dot[TILE][WIDEST];
+    int64_t t = l->page_tokens;
+    clear_tile(rows, wide, acc);
+    if (type != DT_Q8_0)
+        dot_tile(type, rows, wide, acc, q, page, t, token, 0, l->head_dim);
+    for (int d = 0; type == DT_Q8_0 && d < l->head_dim; d += GROUP) {
+        const uint16_t *s = (const uint16_t *)(page + l->k_scales) + d / GROUP * t + token;
+        clear_tile(rows, wide, dot);
+        dot_tile(type, rows, wide, dot, q, page, t, token, d,
+                 d + GROUP < l->head_dim ? d + GROUP : l->head_dim);
+        for (int r = 0; r < rows; r++)
+            for (int i = 0; i < wide; i++)
+                acc[r][i] = vf_fma(dot[r][i], vf_load_f16(s + i * VEC), acc[r][i]);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < wide; i++)
+            vf_store(scores + r * ATTENTION_BLOCK + i * VEC, acc[r][i]);
+}
+
+/* Registers side by side: as many as the height of the tile leaves accumulators for. */
+#define WIDTH(rows) (2 * (rows) <= TALLEST ? WIDEST : 2)
+
+/* scores [rows][ATTENTION_BLOCK] of n_keys keys (rounded up to two registers) from `token` on. */
+INLINE void score_rows(enum dtype type, const int rows, float *scores, const float *const *q,
                        const struct attention_page *l, const uint8_t *page, int token, int n_keys)
 {
-    for (int part = 0; part < n_keys; part += WIDE) {
-        vf acc[TILE][2];
-        int64_t at = token + part, t = l->page_tokens;
-        for (int r = 0; r < rows; r++)
-            acc[r][0] = acc[r][1] = vf_set(0);
-        if (type != DT_Q8_0) {
-            dot_tile(type, rows, acc, q, page, t, at, 0, l->head_dim);
-        } else {
-            for (int d = 0; d < l->head_dim; d += GROUP) {
-                vf dot[TILE][2];
-                const uint16_t *s = (const uint16_t *)(page + l->k_scales) + d / GROUP * t + at;
-                for (int r = 0; r < rows; r++)
-                    dot[r][0] = dot[r][1] = vf_set(0);
-                dot_tile(type, rows, dot, q, page, t, at, d,
-                         d + GROUP < l->head_dim ? d + GROUP : l->head_dim);
-                for (int r = 0; r < rows; r++) {
-                    acc[r][0] = vf_fma(dot[r][0], vf_load_f16(s), acc[r][0]);
-                    acc[r][1] = vf_fma(dot[r][1], vf_load_f16(s + VEC), acc[r][1]);
-                }
-            }
-        }
-        for (int r = 0; r < rows; r++) {
-            vf_store(scores + r * ATTENTION_BLOCK + part, acc[r][0]);
-            vf_store(scores + r * ATTENTION_BLOCK + part + VEC, acc[r][1]);
-        }
-    }
+    int key = 0;
+    for (; n_keys - key > 2 * VEC && WIDTH(rows) == WIDEST; key += WIDEST * VEC)
+        score_tile(type, rows, WIDTH(rows), scores + key, q, l, page, token + key);
+    for (; key < n_keys; key += 2 * VEC)
+        score_tile(type, rows, 2, scores + key, q, l, page, token + key);
 }
 
-/* sums[r][d .. d + WIDE) += sum over keys of scores[r][key] v[key][d ..]; n_d dims of them exist. */
-INLINE void sum_tile(enum dtype type, const int rows, float *sums, int64_t sums_stride,
+/* sums[r][0 .. wide VEC) += sum over keys of scores[r][key] v[key][d ..]; of the last register only
+ * `last` lanes exist where that is not VEC. */
+INLINE void sum_tile(enum dtype type, const int rows, const int wide, float *sums, int64_t sums_stride,
                      const float *scores, const struct attention_page *l, const uint8_t *page,
-                     int token, int n_keys, int d, const bool whole)
+                     int token, int n_keys, int d, const bool whole, int last)
 {
-    vf acc[TILE][2];
+    vf acc[TILE][WIDEST];
     const uint8_t *v = page + l->v;
     const uint16_t *scale = (const uint16_t *)(page + l->v_scales);
     int64_t dim = l->value_dim, groups = (dim + GROUP - 1) / GROUP;
-    int left = (int)dim - d, n0 = left < VEC ? left : VEC;
-    int n1 = left - VEC < 0 ? 0 : left - VEC < VEC ? left - VEC : VEC;
-    for (int r = 0; r < rows; r++) {
-        acc[r][0] = vf_load(sums + r * sums_stride + d);
-        acc[r][1] = vf_set(0);
-        if (n1 > 0)
-            acc[r][1] = vf_load(sums + r * sums_stride + d + VEC);
-    }
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < wide; i++)
+            acc[r][i] = vf_load(sums + r * sums_stride + d + i * VEC);
     for (int key = 0; key < n_keys; key++) {
-        int64_t i = (token + key) * dim + d;
-        vf a = whole ? load_numbers(type, v, i) : load_numbers_first(type, v, i, n0);
-        vf b = whole ? load_numbers(type, v, i + VEC) : load_numbers_first(type, v, i + VEC, n1);
-        if (type == DT_Q8_0) {
-            const uint16_t *s = scale + (token + key) * groups;
-            a = a * vf_set(_cvtsh_ss(s[d / GROUP]));
-            if (n1 > 0)
-                b = b * vf_set(_cvtsh_ss(s[(d + VEC) / GROUP]));
+        vf value[WIDEST];
+        for (int i = 0; i < wide; i++) {
+            int64_t at = (token + key) * dim + d + i * VEC;
+            value[i] = whole ? load_numbers(type, v, at) : load_numbers_first(type, v, at, last);
+            if (type == DT_Q8_0)
+                value[i] = value[i] * vf_set(_cvtsh_ss(scale[(token + key) * groups +
+                                                             (d + i * VEC) / GROUP]));
         }
         for (int r = 0; r < rows; r++) {
             vf p = vf_set(scores[r * ATTENTION_BLOCK + key]);
-            acc[r][0] = vf_fma(p, a, acc[r][0]);
-            acc[r][1] = vf_fma(p, b, acc[r][1]);
+            for (int i = 0; i < wide; i++)
+                acc[r][i] = vf_fma(p, value[i], acc[r][i]);
         }
     }
-    for (int r = 0; r < rows; r++) {
-        vf_store(sums + r * sums_stride + d, acc[r][0]);
-        if (n1 > 0)
-            vf_store(sums + r * sums_stride + d + VEC, acc[r][1]);
-    }
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < wide; i++)
+            vf_store(sums + r * sums_stride + d + i * VEC, acc[r][i]);
 }
 
 INLINE void sum_rows(enum dtype type, const int rows, float *sums, int64_t sums_stride,
                      const float *scores, const struct attention_page *l, const uint8_t *page,
                      int token, int n_keys)
 {
-    int d = 0;
-    for (; d + WIDE <= l->value_dim; d += WIDE)
-        sum_tile(type, rows, sums, sums_stride, scores, l, page, token, n_keys, d, true);
-    if (d < l->value_dim)
-        sum_tile(type, rows, sums, sums_stride, scores, l, page, token, n_keys, d, false);
+    int d = 0, dim = l->value_dim;
+    for (; d + WIDTH(rows) * VEC <= dim; d += WIDTH(rows) * VEC)
+        sum_tile(type, rows, WIDTH(rows), sums, sums_stride, scores, l, page, token, n_keys, d, true, 0);
+    for (; d + VEC <= dim; d += VEC)
+        sum_tile(type, rows, 1, sums, sums_stride, scores, l, page, token, n_keys, d, true, 0);
+    if (d < dim)
+        sum_tile(type, rows, 1, sums, sums_stride, scores, l, page, token, n_keys, d, false, dim - d);
 }
 
 static vf masked(vf s, int key, int position, int window)
@@ -216,19 +227,17 @@ static void soften(struct work *w, const struct attention_call *call, int value_
 /* Calls f with a constant height for rows [m, m1), tallest first. */
 #define TILES(m, m1, f)                                                                            \
     while (m < m1) {                                                                               \
-        if (m1 - m >= 8 && TALLEST >= 8) {                                                         \
-            f(8);                                                                                  \
-            m += 8;                                                                                \
-        } else if (m1 - m >= 4) {                                                                  \
-            f(4);                                                                                  \
-            m += 4;                                                                                \
-        } else if (m1 - m >= 2) {                                                                  \
-            f(2);                                                                                  \
-            m += 2;                                                                                \
-        } else {                                                                                   \
-            f(1);                                                                                  \
-            m += 1;                                                                                \
+        int left_ = m1 - m, height_ = left_ == 6 ? 3 : left_ >= 4 ? 4 : left_;                     \
+        if (left_ >= 8 && TALLEST >= 8)                                                            \
+            height_ = 8;                                                                           \
+        switch (height_) {                                                                         \
+        case 8: f(8); break;                                                                       \
+        case 4: f(4); break;                                                                       \
+        case 3: f(3); break;                                                                       \
+        case 2: f(2); break;                                                                       \
+        default: f(1);                                                                             \
         }                                                                                          \
+        m += height_;                                                                              \
     }
 
 INLINE void run_block(enum dtype type, const struct attention_cache *c,
@@ -243,7 +252,7 @@ INLINE void run_block(enum dtype type, const struct attention_cache *c,
     int n_keys = call->position + end - start;
     n_keys = n_keys < ATTENTION_BLOCK ? n_keys : ATTENTION_BLOCK;
     int m = m0;
-#define SCORE(rows) score_tile(type, rows, w->scores + m * ATTENTION_BLOCK, w->q + m, l, page, token,   \
+#define SCORE(rows) score_rows(type, rows, w->scores + m * ATTENTION_BLOCK, w->q + m, l, page, token,   \
                                n_keys)
     TILES(m, m1, SCORE)
 #undef SCORE
@@ -329,16 +338,50 @@ static void store_f16(const struct attention_page *l, uint8_t *page, int token, 
     to_f16((uint16_t *)(page + l->v) + (int64_t)token * l->value_dim, v, l->value_dim);
 }
 
+/* x [n] as groups: numbers out [n], scales [groups]; the bits of attention_quantise. */
+static void to_q8(int8_t *out, uint16_t *scales, const float *x, int n)
+{
+    for (int at = 0; at < n; at += GROUP) {
+        int size = n - at < GROUP ? n - at : GROUP;
+        vf most = vf_set(0);
+        for (int i = 0; i < size; i += VEC)
+            most = vf_max(vf_abs(vf_load_first(x + at + i, size - i < VEC ? size - i : VEC)), most);
+        scales[at / GROUP] = attention_f16(vf_max_lane(most) / 127.0f);
+        float d = _cvtsh_ss(scales[at / GROUP]), inverse = d > 0 ? 1.0f / d : 0.0f;
+        for (int i = 0; i < size; i++) {
+            float q = x[at + i] * inverse;
+            q = q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q;
+            out[at + i] = (int8_t)(q + (q < 0 ? -0.5f : 0.5f));
+        }
+    }
+}
+
+static void store_q8(const struct attention_page *l, uint8_t *page, int token, const float *k,
+                     const float *v)
+{
+    int8_t row[ATTENTION_DIM_MAX], *column = (int8_t *)page + token;
+    uint16_t scale[ATTENTION_DIM_MAX / GROUP], *scales = (uint16_t *)(page + l->k_scales) + token;
+    int64_t groups = (l->value_dim + GROUP - 1) / GROUP;
+    to_q8(row, scale, k, l->head_dim);
+    for (int d = 0; d < l->head_dim; d++)
+        column[(int64_t)d * l->page_tokens] = row[d];
+    for (int g = 0; g * GROUP < l->head_dim; g++)
+        scales[(int64_t)g * l->page_tokens] = scale[g];
+    to_q8((int8_t *)(page + l->v) + (int64_t)token * l->value_dim,
+          (uint16_t *)(page + l->v_scales) + token * groups, v, l->value_dim);
+}
+
 static void store(const struct attention_cache *c, const float *k, int64_t k_stride, const float *v,
                   int64_t v_stride, int position, int n)
 {
-    if (c->layout.type != DT_F16) {
+    if (c->layout.type == DT_F32) {
         attention_scalar.store(c, k, k_stride, v, v_stride, position, n);
         return;
     }
     for (int i = 0; i < n; i++) {
         int t = c->layout.page_tokens, key = position + i;
-        store_f16(&c->layout, c->base + (size_t)c->pages[key / t] * c->page_stride, key % t,
-                  k + i * k_stride, v + i * v_stride);
+        uint8_t *page = c->base + (size_t)c->pages[key / t] * c->page_stride;
+        (c->layout.type == DT_F16 ? store_f16 : store_q8)(&c->layout, page, key % t, k + i * k_stride,
+                                                          v + i * v_stride);
     }
 }

@@ -143,13 +143,14 @@ static void rope_neox(float *x, const float *cosine, const float *sine, int half
     }
 }
 
-/* Pairs lie side by side: a few shuffles more than it is worth writing by hand. */
+/* Pairs lie side by side: cos and sin of a pair are doubled, the neighbour comes from a swap. */
 static void rope_norm(float *x, const float *cosine, const float *sine, int half)
 {
-    for (int i = 0; i < half; i++) {
-        float a = x[2 * i], b = x[2 * i + 1];
-        x[2 * i] = __builtin_fmaf(-b, sine[i], a * cosine[i]);
-        x[2 * i + 1] = __builtin_fmaf(a, sine[i], b * cosine[i]);
+    for (int i = 0; i < half; i += VEC / 2) {
+        int k = half - i < VEC / 2 ? half - i : VEC / 2;
+        vf a = vf_load_first(x + 2 * i, 2 * k);
+        vf c = vf_double(vf_load_first(cosine + i, k)), s = vf_double(vf_load_first(sine + i, k));
+        vf_store_first(x + 2 * i, vf_turn(a, c, vf_swap(a) * s), 2 * k);
     }
 }
 

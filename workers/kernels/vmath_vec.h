@@ -57,6 +57,13 @@ static inline vf vf_load_i8_first(const int8_t *p, int n)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(vf_first(n), p)));
 }
+/* Lanes 0 0 1 1 2 2 ..; lanes 1 0 3 2 ..; a b - c in even lanes, a b + c in odd ones. */
+static inline vf vf_double(vf x)
+{
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), x);
+}
+static inline vf vf_swap(vf x) { return _mm512_permute_ps(x, 0xb1); }
+static inline vf vf_turn(vf a, vf b, vf c) { return _mm512_fmaddsub_ps(a, b, c); }
 /* Halves of a register, to add up lanes in one order on every instruction set. */
 static inline __m256 vf_low8(vf x) { return _mm512_castps512_ps256(x); }
 static inline __m256 vf_high8(vf x) { return _mm512_extractf32x8_ps(x, 1); }
@@ -129,6 +136,13 @@ static inline vf vf_load_i8_first(const int8_t *p, int n)
         part[i] = p[i];
     return vf_load_i8(part);
 }
+
+static inline vf vf_double(vf x)
+{
+    return _mm256_permutevar8x32_ps(x, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+}
+static inline vf vf_swap(vf x) { return _mm256_permute_ps(x, 0xb1); }
+static inline vf vf_turn(vf a, vf b, vf c) { return _mm256_fmaddsub_ps(a, b, c); }
 
 #else
 #error "vmath_vec.h is for files compiled with AVX2 or AVX512"
