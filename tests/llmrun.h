@@ -210,10 +210,10 @@ static inline void llmrun_logits(struct llmrun *r, const int64_t *ids, int n, in
     llmrun_release(r, n);
 }
 
-/* Continues n prompts of `len` ids by n_new tokens each, in one batch; tokens [n][n_new] on the sampler.
- * chunk: prompt positions in a step. */
+/* Continues n prompts of `len` ids by n_new tokens each, in one batch, sampled by sampling [n]; tokens
+ * [n][n_new] on the sampler. chunk: prompt positions in a step. */
 static inline void llmrun_generate(struct llmrun *r, const int32_t *prompt, int n, int len, int chunk,
-                                   int n_new, Muster__Sampling *sampling, int32_t *tokens)
+                                   int n_new, Muster__Sampling *const *sampling, int32_t *tokens)
 {
     for (int at = 0; at < len + n_new - 1;) {
         static struct llmstep s;
@@ -223,7 +223,7 @@ static inline void llmrun_generate(struct llmrun *r, const int32_t *prompt, int 
         llmstep_init(&s, r->step++);
         for (int i = 0; i < n; i++) {
             if (at == 0)
-                llmstep_admit(&s, i, len, sampling);
+                llmstep_admit(&s, i, len, sampling[i]);
             Muster__Run *run = llmstep_run(&s, i, at, at < len ? rows : 0, at >= len);
             run->sample = at + rows >= len;
             for (int k = 0; k < rows && at < len; k++)

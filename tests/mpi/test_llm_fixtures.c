@@ -1,6 +1,7 @@
 /* Every tiny model of fixtures/llm, as Hugging Face folder and as GGUF, on every layout of exactly this
  * many ranks: logits and greedy ids against the reference implementation, the default arithmetic
  * within its limits, and the same bits as one rank alone. Cases come from listing the folder. */
+#include "coordinator/text/tokenizer.h"
 #include "tests/llmrun.h"
 
 #include <dirent.h>
@@ -209,7 +210,10 @@ static const char *const run_names[RUNS] = {"f32", "f32 long", "default prompt",
 enum { GREEDY_SEQS = 3, GREEDY_LEN = 64 };
 
 /* What one layout said; kept of the one-rank layout to compare the others with, bit for bit. */
-struct said { float *logits[RUNS]; int32_t greedy[GREEDY_SEQS * GREEDY_LEN]; };
+struct said {
+    float *logits[RUNS];
+    int32_t greedy[GREEDY_SEQS * GREEDY_LEN], sampled[GREEDY_SEQS * GREEDY_LEN];
+};
 
 struct model {
     const struct fixture_case *fc;
@@ -237,8 +241,9 @@ static void run_greedy(struct llmrun *r, const struct model *m, struct said *s)
         for (int k = 0; k < len; k++)
             prompt[i * len + k] = (int32_t)json_integer_value(json_array_get(
                 json_object_get(json_array_get(m->fc->greedy, (size_t)i), "prompt"), (size_t)k));
-    Muster__Sampling sampling = MUSTER__SAMPLING__INIT;     /* temperature 0 */
-    llmrun_generate(r, prompt, n, len, 5, n_new, &sampling, s->greedy);
+    Muster__Sampling greedy = MUSTER__SAMPLING__INIT;       /* temperature 0 */
+    llmrun_generate(r, prompt, n, len, 5, n_new, (Muster__Sampling *[]){&greedy, &greedy, &greedy},
+                    s->greedy);
     for (int i = 0; r->sampler && i < n * n_new; i++) {
         int want = (int)json_integer_value(json_array_get(json_object_get(
             json_array_get(m->fc->greedy, (size_t)(i / n_new)), "tokens"), (size_t)(i % n_new)));
@@ -248,6 +253,32 @@ static void run_greedy(struct llmrun *r, const struct model *m, struct said *s)
             return;
         }
     }
+}
+
+/* Three ways to sample side by side: without filters, by the few best, by all that there is. */
+static void run_sampled(struct llmrun *r, const struct model *m, int chunk, struct said *s)
+{
+    enum { LEN = 12, NEW = 20 };
+    int32_t prompt[GREEDY_SEQS * LEN];
+    Muster__Sampling warm = MUSTER__SAMPLING__INIT, few = warm, full = warm;
+    Muster__Bias bias = MUSTER__BIAS__INIT, *biases = &bias;
+    for (int i = 0; i < GREEDY_SEQS * LEN; i++)
+        prompt[i] = (int32_t)m->shorter.ids[i];
+    warm.temperature = few.temperature = full.temperature = 0.8;
+    few.top_k = 7;
+    few.seed = 5;
+    full.top_p = 0.9;
+    full.min_p = 0.01;
+    full.repeat_penalty = 1.3;
+    full.frequency_penalty = 0.2;
+    full.no_repeat_ngram = 2;
+    full.n_logprobs = 3;
+    full.n_bias = 1;
+    full.bias = &biases;
+    bias.token = 7;
+    bias.value = 1.5f;
+    llmrun_generate(r, prompt, GREEDY_SEQS, LEN, chunk, NEW,
+                    (Muster__Sampling *[]){&warm, &few, &full}, s->sampled);
 }
 
 static void run_all(struct llmrun *r, const struct model *m, struct said *s)
@@ -269,6 +300,20 @@ static void run_all(struct llmrun *r, const struct model *m, struct said *s)
     llmrun_logits(r, a->ids, a->n, a->len, 1, true, s->logits[GENERATED]);
     if (m->has_longer)
         llmrun_logits(r, b->ids, b->n, b->len, 1, true, s->logits[LONG_GENERATED]);
+    run_sampled(r, m, 12, s);
+}
+
+/* The default arithmetic once more, in other chunks; with two threads where only one rank wants the
+ * cores (threads of several ranks would wait for each other's turns). */
+static void run_again(struct llmrun *r, const struct model *m, struct said *s)
+{
+    struct decoder_options plain = llmrun_options(COMPUTE_DEFAULT, DT_F16, n_ranks == 1 ? 2 : 1);
+    const struct truth *a = &m->shorter;
+    if (r->sampler)
+        s->logits[PROMPT] = malloc(sizeof(float) * (size_t)count_of(a));
+    llmrun_start(r, &plain);
+    llmrun_logits(r, a->ids, a->n, a->len, 7, false, s->logits[PROMPT]);
+    run_sampled(r, m, 5, s);
 }
 
 static void check_truth(const struct model *m, const struct said *s)
@@ -285,16 +330,17 @@ static void check_truth(const struct model *m, const struct said *s)
     }
 }
 
-static void check_same(const struct model *m, const struct said *alone, const struct said *s, int tp,
-                       int pp)
+static void check_same(const struct model *m, const struct said *alone, const struct said *s,
+                       const char *layout)
 {
     for (int i = 0; i < RUNS; i++)
         if (s->logits[i] != NULL && memcmp(s->logits[i], alone->logits[i],
                                            sizeof(float) * (size_t)count_of(truth_of(m, i))) != 0)
-            COMPLAIN("%s, %s: tp %d x pp %d has other bits than one rank\n", m->fc->name, run_names[i],
-                     tp, pp);
-    if (memcmp(s->greedy, alone->greedy, sizeof s->greedy) != 0)
-        COMPLAIN("%s: tp %d x pp %d has other greedy tokens than one rank\n", m->fc->name, tp, pp);
+            COMPLAIN("%s, %s: %s has other bits than one rank\n", m->fc->name, run_names[i], layout);
+    if (s->logits[F32_SHORT] != NULL && memcmp(s->greedy, alone->greedy, sizeof s->greedy) != 0)
+        COMPLAIN("%s: %s has other greedy tokens than one rank\n", m->fc->name, layout);
+    if (memcmp(s->sampled, alone->sampled, sizeof s->sampled) != 0)
+        COMPLAIN("%s: %s samples other tokens than one rank\n", m->fc->name, layout);
 }
 
 static void drop_said(struct said *s)
@@ -306,18 +352,21 @@ static void drop_said(struct said *s)
 
 static bool is_layout(int tp, int pp) { return tp * pp == n_ranks && tp <= 4 && pp <= 2; }
 
-static void check_layout(struct model *m, struct comm *comm, int tp, int pp, const struct said *alone)
+static void check_layout(struct model *m, struct comm *comm, int tp, int pp, bool again,
+                         const struct said *alone)
 {
     struct llmrun r = {0};
     struct said s = {0};
+    char layout[64];
     if (tp > m->c.n_heads || pp > m->c.n_layers ||
-        !llmrun_place(&r, &m->c, tp, pp, 0, false, rank, n_ranks))
+        !llmrun_place(&r, &m->c, tp, pp, 0, again, rank, n_ranks))
         return;
+    snprintf(layout, sizeof layout, "tp %d x pp %d%s", tp, pp, again ? ", uneven, other chunks" : "");
     llmrun_load(&r, &m->c, &m->file, comm);
-    run_all(&r, m, &s);
+    (again ? run_again : run_all)(&r, m, &s);
     if (r.sampler) {
         check_truth(m, &s);
-        check_same(m, alone, &s, tp, pp);
+        check_same(m, alone, &s, layout);
     }
     drop_said(&s);
     llmrun_free(&r);
@@ -348,13 +397,72 @@ static void check_model(const struct fixture_case *fc, struct comm *comm)
     }
     for (int pp = 1; pp <= 2; pp++)
         for (int tp = 1; tp <= 4; tp++)
-            if (is_layout(tp, pp))
-                check_layout(&m, comm, tp, pp, &alone);
+            for (int again = 0; again < 2 && is_layout(tp, pp); again++)
+                check_layout(&m, comm, tp, pp, again, &alone);
     drop_said(&alone);
     drop_truth(&m.shorter);
     drop_truth(&m.longer);
     model_config_free(&m.c);
     tensorfile_close(&m.file);
+}
+
+/* --- a real model: its greedy text is known */
+
+static void check_story(const char *path, const char *text_path, struct comm *comm, int tp, int pp)
+{
+    enum { LEN = 5, NEW = 200 };
+    static const int32_t prompt[LEN] = {1, 403, 407, 261, 378};     /* BOS Once upon a time */
+    static int32_t ids[LEN + NEW];
+    struct tensorfile file;
+    struct model_config c;
+    struct llmrun r = {0};
+    Muster__Sampling greedy = MUSTER__SAMPLING__INIT;
+    struct decoder_options o = llmrun_options(COMPUTE_DEFAULT, DT_F16, 1);
+    LLMRUN_DO(tensorfile_open(&file, path, err));
+    LLMRUN_DO(model_config_read(&c, &file, path, err));
+    if (llmrun_place(&r, &c, tp, pp, 0, false, rank, n_ranks)) {
+        llmrun_load(&r, &c, &file, comm);
+        llmrun_start(&r, &o);
+        memcpy(ids, prompt, sizeof prompt);
+        llmrun_generate(&r, prompt, 1, LEN, LEN, NEW, (Muster__Sampling *[]){&greedy}, ids + LEN);
+        if (r.sampler) {
+            char want[4096] = {0}, *text;
+            uint8_t *bytes;
+            size_t n;
+            struct tokenizer *t;
+            FILE *f = fopen(text_path, "rb");
+            n = f != NULL ? fread(want, 1, sizeof want - 1, f) : 0;
+            if (f != NULL)
+                fclose(f);
+            while (n > 0 && want[n - 1] == '\n')
+                want[--n] = '\0';
+            LLMRUN_DO(model_tokenizer_bytes(&file, path, &bytes, &n, err));
+            LLMRUN_DO(tokenizer_open(&t, bytes, n, err));
+            LLMRUN_DO(tokenizer_decode(t, ids, LEN + NEW, true, &text, &n, err));
+            if (want[0] == '\0' || strcmp(text, want) != 0)
+                COMPLAIN("%s, tp %d x pp %d: \"%s\" is not the known text\n", path, tp, pp, text);
+            free(text);
+            free(bytes);
+            tokenizer_close(t);
+        }
+    }
+    llmrun_free(&r);
+    model_config_free(&c);
+    tensorfile_close(&file);
+}
+
+static void check_stories(struct comm *comm)
+{
+    char path[600], text[600];
+    const char *base = getenv("MUSTER_DATA");
+    snprintf(path, sizeof path, "%s/llm/stories260K.gguf", base != NULL ? base : DATA_DEFAULT);
+    snprintf(text, sizeof text, "%s/llm/stories260K.greedy200.txt", base != NULL ? base : DATA_DEFAULT);
+    if (access(path, R_OK) != 0 || access(text, R_OK) != 0)
+        return;
+    for (int pp = 1; pp <= 2; pp++)
+        for (int tp = 1; tp <= 4; tp++)
+            if (is_layout(tp, pp))
+                check_story(path, text, comm, tp, pp);
 }
 
 int main(int argc, char **argv)
@@ -375,6 +483,7 @@ int main(int argc, char **argv)
     list_cases();
     for (int i = 0; i < n_cases; i++)
         check_model(&cases[i], &comm);
+    check_stories(&comm);
     for (int i = 0; i < n_kept; i++)
         json_decref(kept[i]);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);

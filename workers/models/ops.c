@@ -270,7 +270,7 @@ void op_linear(struct ops *o, const struct op_linear *l)
         for (int p = 0; p < j.n_parts; p++)
             take_prepared(&j, &j.part[p]);
         ops_run(o, prepare_share, &j, (int64_t)l->x.rows * l->x.cols);
-        team_run(o->team, product_share, &j);
+        ops_run(o, product_share, &j, (int64_t)j.panels * l->x.cols * l->x.rows);
     }
     arena_release(o->scratch, mark);
     for (int i = 0; i < l->n_products; i++)
