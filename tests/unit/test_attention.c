@@ -235,8 +235,8 @@ int main(void)
     fill();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_plain_softmax), cmocka_unit_test(test_chunks_never_show),
-        cmocka_unit_test(test_heads_alone), cmocka_unit_test(test_rows_store_the_same),           cmocka_unit_test(test_huge_numbers_stay_finite),
-        cmocka_unit_test(test_quantise),
+        cmocka_unit_test(test_heads_alone),           cmocka_unit_test(test_rows_store_the_same),
+        cmocka_unit_test(test_huge_numbers_stay_finite), cmocka_unit_test(test_quantise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
