@@ -22,15 +22,39 @@ void linear_refuse(enum isa isa, enum dtype type, enum role role)
         refused[isa][type][role] = true;
 }
 
+/* A row that a test made wrong: while it serves, its first sum is off. */
+static struct { bool on; enum isa isa; enum dtype type; enum role role; } wrong;
+
+void linear_plant_wrong(enum isa isa, enum dtype type, enum role role)
+{
+    wrong.on = true;
+    wrong.isa = isa;
+    wrong.type = type;
+    wrong.role = role;
+}
+
+void linear_reset(void)
+{
+    memset(refused, 0, sizeof refused);
+    blas_tiles = wrong.on = false;
+}
+
 void linear_set_blas_tiles(bool ok) { blas_tiles = ok; }
 
 bool linear_blas_tiles_ok(void) { return blas_tiles; }
 
-const struct linear_kernels *linear_table(enum isa isa) { return table[isa]; }
+bool linear_has_row(enum isa isa, enum dtype type)
+{
+    const struct linear_kernels *t = table[isa];
+    return (t->dot_q8 && t->dot_q8[type]) || t->expand[type] || t->expand_tiles[type] ||
+           (type == DT_F32 && t->dot_f32) || (type == DT_BF16 && t->dot_bf16);
+}
 
 #define INHERIT(member, from)                                                                      \
-    if (!c.member)                                                                                 \
-    c.member = (from)
+    do {                                                                                           \
+        if (!c.member)                                                                             \
+            c.member = (from);                                                                     \
+    } while (0)
 
 struct linear_choice linear_choose(enum dtype type, enum isa isa, enum compute compute,
                                    enum role role)
@@ -44,6 +68,8 @@ struct linear_choice linear_choose(enum dtype type, enum isa isa, enum compute c
         INHERIT(expand, t->expand[type]);
         INHERIT(expand_tiles, t->expand_tiles[type]);
         INHERIT(dot_f32, t->dot_f32);
+        if (i >= ISA_AVX512 && isa_has_bf16())
+            INHERIT(dot_bf16, linear_dot_bf16_avx512bf16);
         INHERIT(dot_bf16, t->dot_bf16);
         INHERIT(dot_tiles, t->dot_tiles);
         INHERIT(tiles_begin, t->tiles_begin);
@@ -52,6 +78,8 @@ struct linear_choice linear_choose(enum dtype type, enum isa isa, enum compute c
         INHERIT(prepare_q8, t->prepare_q8);
         INHERIT(prepare_bf16, t->prepare_bf16);
     }
+    if (role == ROLE_KIND_PROMPT && blas_tiles)
+        c.family = FAMILY_F32_BLAS;
     if (compute == COMPUTE_F32)
         return c;
     if (role == ROLE_KIND_PROMPT && c.dot_tiles && c.expand_tiles)
@@ -90,6 +118,8 @@ size_t linear_x_bytes(const struct linear *l, enum isa isa, enum compute compute
     size_t rows = (size_t)n_rows, stride = linear_x_stride(family, k);
     if (family == FAMILY_TILES)
         return (rows + 15) / 16 * stride;
+    if (family == FAMILY_F32_BLAS)
+        rows = (rows + LINEAR_BLAS_ROWS - 1) / LINEAR_BLAS_ROWS * LINEAR_BLAS_ROWS;
     if (family == FAMILY_Q8)            /* kernels of 16 rows may read on */
         rows = (rows + 15) / 16 * 16;
     return rows * stride;
@@ -127,14 +157,20 @@ void linear_x_prepare(const struct linear *l, enum isa isa, enum compute compute
     size_t stride = linear_x_stride(c.family, k);
     for (int r = r0; r < r1; r++)
         prepare((uint8_t *)xq + (size_t)r * stride, 64, x + r * ldx, k);
+    for (int r = n_rows; c.family == FAMILY_F32_BLAS && r1 == n_rows && r % LINEAR_BLAS_ROWS; r++)
+        memset((uint8_t *)xq + (size_t)r * stride, 0, stride);
 }
 
 size_t linear_scratch_bytes(enum isa isa, enum compute compute, enum role role, int n_rows, int k)
 {
-    size_t lanes = linear_lanes_scratch(n_rows);
-    bool tiles = isa == ISA_AMX && compute == COMPUTE_DEFAULT && role == ROLE_KIND_PROMPT;
-    size_t other = tiles ? linear_tiles_scratch(n_rows) : 0;
-    return lanes > other ? lanes : other;
+    size_t most = linear_lanes_scratch(n_rows);
+    if (role == ROLE_KIND_PROMPT) {
+        size_t blas = linear_blas_scratch(n_rows);
+        size_t tiles = isa == ISA_AMX && compute == COMPUTE_DEFAULT ? linear_tiles_scratch(n_rows) : 0;
+        most = blas > most ? blas : most;
+        most = tiles > most ? tiles : most;
+    }
+    return most;
 }
 
 int linear_segments(const struct split_program *prog, int k, linear_segment *segment, void *ctx,
@@ -183,18 +219,11 @@ void linear_run(const struct linear *l, enum isa isa, enum compute compute, enum
                              .p1 = p1};
     if (c.family == FAMILY_TILES)
         linear_run_tiles(&job, scratch);
+    else if (c.family == FAMILY_F32_BLAS)
+        linear_run_blas(&job, scratch);
     else
         linear_run_lanes(&job, scratch);
-}
-
-int linear_self_check(enum isa isa, char *list, size_t cap)
-{
-    if (cap)
-        *list = 0;
-    return 0;
-}
-
-void linear_disable(const char *list, bool tiles)
-{
-    linear_set_blas_tiles(tiles && blas_tiles);
+    if (wrong.on && wrong.type == l->type && wrong.role == role && wrong.isa <= isa &&
+        !refused[wrong.isa][l->type][role])
+        out[p0 * LINEAR_PANEL] += 1.0f;
 }

@@ -59,8 +59,9 @@ void linear_run(const struct linear *l, enum isa isa, enum compute compute, enum
                 const void *xq, int n_rows, int p0, int p1, void *scratch);
 
 /* Kernel self-check: every (type, role) row of isa against plain C on a small known case, and the
- * place-invariance of cblas_sgemm tiles. Rows refused fall back to the next lower isa. Fills refused
- * (text, comma separated) and returns how many were refused. A few milliseconds. */
+ * place-invariance of cblas_sgemm tiles (before it, no product goes to BLAS). Rows refused fall back
+ * to the next lower isa. Fills refused (text, comma separated: "avx512:q4_k/generated") and returns how
+ * many were refused. A few milliseconds. Sets OpenBLAS to one thread. Not thread-safe. */
 int linear_self_check(enum isa isa, char *refused, size_t cap);
 /* Are cblas_sgemm tiles place-invariant and right here? Else our own kernel serves f32 products. */
 bool linear_blas_tiles_ok(void);

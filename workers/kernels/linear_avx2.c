@@ -214,10 +214,11 @@ FOLDED void dot_all(enum dtype type, const struct linear_panel *w, int b0, int b
 }
 
 /* out [32][16] per block: (code - offset) d, then + m, each rounded as dtype's dequantise does. */
-FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, int b1, float *out)
+FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, int b1, float *out,
+                       int ld)
 {
     const __m256i byte = _mm256_set1_epi32(255);
-    for (int b = b0; b < b1; b++, out += 32 * LINEAR_PANEL)
+    for (int b = b0; b < b1; b++, out += 32 * ld)
         UNROLL for (int half = 0; half < 2; half++) {
             __m256i codes[8];
             __m256 d[2], m[2];
@@ -234,7 +235,7 @@ FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, in
                     __m256 f = _mm256_mul_ps(d[khalf], _mm256_cvtepi32_ps(v));
                     if (has_minimum(type))
                         f = _mm256_add_ps(f, m[khalf]);
-                    _mm256_storeu_ps(out + (4 * g + i) * LINEAR_PANEL + 8 * half, f);
+                    _mm256_storeu_ps(out + (4 * g + i) * ld + 8 * half, f);
                 }
         }
 }
@@ -245,28 +246,35 @@ FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, in
     {                                                                                              \
         dot_all(type, w, b0, b1, x, xs, n_rows, acc);                                              \
     }                                                                                              \
-    static void expand_##name(const struct linear_panel *w, int b0, int b1, float *out)           \
+    static void expand_##name(const struct linear_panel *w, int b0, int b1, float *out, int ld)   \
     {                                                                                              \
-        expand_all(type, w, b0, b1, out);                                                          \
+        expand_all(type, w, b0, b1, out, ld);                                                      \
     }
 LINEAR_CODE_TYPES(KERNELS)
 
-static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     const uint8_t *q = w->q + (size_t)b0 * 1024;
-    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 64; i++)
-        _mm256_storeu_ps(out + 8 * i, load_f16(q + 16 * i));
+    for (int i = 0; i < (b1 - b0) * 32; i++, q += 32, out += ld) {
+        if (w->ahead && i % 2 == 0)
+            __builtin_prefetch(q + w->ahead, 0, 2);
+        _mm256_storeu_ps(out, load_f16(q));
+        _mm256_storeu_ps(out + 8, load_f16(q + 16));
+    }
 }
 
-static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     const uint8_t *q = w->q + (size_t)b0 * 1024;
     const __m256i high = _mm256_set1_epi32((int)0xffff0000);
-    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 32; i++) {
-        __m256i v = load(q + 32 * i);
-        float *at = out + 32 * (i / 2) + 8 * (i % 2);
-        _mm256_storeu_si256((__m256i *)at, _mm256_slli_epi32(v, 16));
-        _mm256_storeu_si256((__m256i *)(at + 16), _mm256_and_si256(v, high));
+    for (int i = 0; i < (b1 - b0) * 32; i += 2, q += 64, out += 2 * ld) {
+        if (w->ahead)
+            __builtin_prefetch(q + w->ahead, 0, 2);
+        UNROLL for (int half = 0; half < 2; half++) {
+            __m256i v = load(q + 32 * half);
+            _mm256_storeu_si256((__m256i *)(out + 8 * half), _mm256_slli_epi32(v, 16));
+            _mm256_storeu_si256((__m256i *)(out + ld + 8 * half), _mm256_and_si256(v, high));
+        }
     }
 }
 

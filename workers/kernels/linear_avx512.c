@@ -83,10 +83,11 @@ FOLDED void dot_all(enum dtype type, const struct linear_panel *w, int b0, int b
 }
 
 /* out [32][16] per block: (code - offset) d, then + m, each rounded as dtype's dequantise does. */
-FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, int b1, float *out)
+FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, int b1, float *out,
+                       int ld)
 {
     const __m512i byte = _mm512_set1_epi32(255);
-    for (int b = b0; b < b1; b++, out += 32 * LINEAR_PANEL) {
+    for (int b = b0; b < b1; b++, out += 32 * ld) {
         __m512i codes[8];
         __m512 d[2], m[2];
         load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
@@ -100,7 +101,7 @@ FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, in
                 __m512 f = _mm512_mul_ps(d[half], _mm512_cvtepi32_ps(v));
                 if (has_minimum(type))
                     f = _mm512_add_ps(f, m[half]);
-                _mm512_storeu_ps(out + (4 * g + i) * LINEAR_PANEL, f);
+                _mm512_storeu_ps(out + (4 * g + i) * ld, f);
             }
         }
     }
@@ -112,27 +113,33 @@ FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, in
     {                                                                                              \
         dot_all(type, w, b0, b1, x, xs, n_rows, acc);                                              \
     }                                                                                              \
-    static void expand_##name(const struct linear_panel *w, int b0, int b1, float *out)           \
+    static void expand_##name(const struct linear_panel *w, int b0, int b1, float *out, int ld)   \
     {                                                                                              \
-        expand_all(type, w, b0, b1, out);                                                          \
+        expand_all(type, w, b0, b1, out, ld);                                                      \
     }
 LINEAR_CODE_TYPES(KERNELS)
 
-static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     const uint8_t *q = w->q + (size_t)b0 * 1024;
-    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 32; i++)
-        _mm512_storeu_ps(out + 16 * i, load_f16(q + 32 * i));
+    for (int i = 0; i < (b1 - b0) * 32; i += 2, q += 64, out += 2 * ld) {
+        if (w->ahead)
+            __builtin_prefetch(q + w->ahead, 0, 2);
+        _mm512_storeu_ps(out, load_f16(q));
+        _mm512_storeu_ps(out + ld, load_f16(q + 32));
+    }
 }
 
-static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     const uint8_t *q = w->q + (size_t)b0 * 1024;
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 16; i++) {
-        __m512i v = load(q + 64 * i);
-        _mm512_storeu_si512(out + 32 * i, _mm512_slli_epi32(v, 16));
-        _mm512_storeu_si512(out + 32 * i + 16, _mm512_and_si512(v, high));
+    for (int i = 0; i < (b1 - b0) * 32; i += 2, q += 64, out += 2 * ld) {
+        __m512i v = load(q);
+        if (w->ahead)
+            __builtin_prefetch(q + w->ahead, 0, 2);
+        _mm512_storeu_si512(out, _mm512_slli_epi32(v, 16));
+        _mm512_storeu_si512(out + ld, _mm512_and_si512(v, high));
     }
 }
 

@@ -81,8 +81,8 @@ size_t linear_x_stride(enum linear_family family, int k);
  * x may be read up to the next 16 rows. */
 typedef void linear_dot_q8(const struct linear_panel *w, int b0, int b1, const uint8_t *x,
                            size_t xs, int n_rows, float *acc);
-/* out [(b1 - b0) 32][16] f32 = the weights. */
-typedef void linear_expand(const struct linear_panel *w, int b0, int b1, float *out);
+/* out [(b1 - b0) 32][16] f32, row stride ld = the weights. */
+typedef void linear_expand(const struct linear_panel *w, int b0, int b1, float *out, int ld);
 /* acc [n_rows][2][16] += w [k][16] times x [n_rows][k], even and odd k apart; k is even.
  * Prefetches w + ahead bytes unless ahead is 0. */
 typedef void linear_dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs,
@@ -114,5 +114,6 @@ struct linear_kernels {
 extern const struct linear_kernels linear_kernels_plain, linear_kernels_avx2, linear_kernels_avx512,
     linear_kernels_amx;
 extern linear_dot_q8 *const linear_dot_q8_amx[DT_MAX];      /* part of linear_kernels_amx */
+extern linear_dot_bf16 linear_dot_bf16_avx512bf16;          /* with ISA_AVX512 where isa_has_bf16() */
 
 #endif

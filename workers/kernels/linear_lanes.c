@@ -44,7 +44,7 @@ static void segment_pairs(void *ctx, int b0, int b1, float *acc)
     } else {
         for (int b = b0; b < b1; b += CHUNK) {
             int end = b + CHUNK < b1 ? b + CHUNK : b1;
-            c->expand(w, b, end, chunk);
+            c->expand(w, b, end, chunk, LINEAR_PANEL);
             c->dot_f32(chunk, (end - b) * 32, 0, g->x + (size_t)b * 128, xs, g->rows, pair);
         }
     }

@@ -139,36 +139,39 @@ static void lane_values(const struct linear_panel *w, const struct linear_format
     }
 }
 
-static void expand_codes(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_codes(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     struct linear_format f = linear_format(w->type);
-    for (int b = b0; b < b1; b++, out += 32 * LINEAR_PANEL)
+    for (int b = b0; b < b1; b++, out += 32 * ld)
         for (int lane = 0; lane < LINEAR_PANEL; lane++)
-            lane_values(w, &f, b, lane, out + lane, LINEAR_PANEL);
+            lane_values(w, &f, b, lane, out + lane, ld);
 }
 
-static void expand_f32(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_f32(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
-    memcpy(out, w->q + (size_t)b0 * 2048, (size_t)(b1 - b0) * 2048);
+    const uint8_t *q = w->q + (size_t)b0 * 2048;
+    for (int i = 0; i < (b1 - b0) * 32; i++)
+        memcpy(out + (size_t)i * (size_t)ld, q + 64 * (size_t)i, 64);
 }
 
-static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_f16(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
-    for (int64_t i = 0, n = (int64_t)(b1 - b0) * 32 * LINEAR_PANEL; i < n; i++)
-        out[i] = f16_at(w->q + (size_t)b0 * 1024 + 2 * (size_t)i);
+    const uint8_t *q = w->q + (size_t)b0 * 1024;
+    for (int i = 0; i < (b1 - b0) * 32; i++, out += ld)
+        for (int lane = 0; lane < LINEAR_PANEL; lane++)
+            out[lane] = f16_at(q + 2 * ((size_t)i * LINEAR_PANEL + (size_t)lane));
 }
 
-static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     const uint16_t *q = (const uint16_t *)(w->q + (size_t)b0 * 1024);
-    for (int64_t i = 0; i < (int64_t)(b1 - b0) * 32; i++)
+    for (int i = 0; i < (b1 - b0) * 32; i++, out += ld)
         for (int lane = 0; lane < LINEAR_PANEL; lane++)
-            out[i * LINEAR_PANEL + lane] =
-                dtype_bf16_to_f32(q[i / 2 * 2 * LINEAR_PANEL + 2 * lane + i % 2]);
+            out[lane] = dtype_bf16_to_f32(q[i / 2 * 2 * LINEAR_PANEL + 2 * lane + i % 2]);
 }
 
 /* Units of the file are read whole and the columns wanted of them kept. */
-static void expand_file(const struct linear_panel *w, int b0, int b1, float *out)
+static void expand_file(const struct linear_panel *w, int b0, int b1, float *out, int ld)
 {
     const struct dtype_info *info = dtype_info(w->type);
     int unit = linear_file_unit(w->type);
@@ -181,9 +184,9 @@ static void expand_file(const struct linear_panel *w, int b0, int b1, float *out
             info->dequantise(v, w->q + ((size_t)(at / unit) * LINEAR_PANEL + (size_t)lane) * bytes,
                              unit);
             for (int i = 0; i < n; i++)
-                out[(size_t)i * LINEAR_PANEL + (size_t)lane] = v[skip + i];
+                out[i * ld + lane] = v[skip + i];
         }
-        out += (size_t)n * LINEAR_PANEL;
+        out += n * ld;
         b += n / 32;
     }
 }

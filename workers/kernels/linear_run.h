@@ -37,6 +37,14 @@ size_t linear_lanes_scratch(int n_rows);
 void linear_run_tiles(const struct linear_job *job, void *scratch);
 size_t linear_tiles_scratch(int n_rows);
 
+void linear_run_blas(const struct linear_job *job, void *scratch);
+size_t linear_blas_scratch(int n_rows);
+
+/* acc [8, 64] (zero first when fresh) += x [8, k] (row stride ldx) w [k, 64]: the one shape that f32
+ * products are given to cblas_sgemm in; k is at most LINEAR_BLAS_K. */
+enum { LINEAR_BLAS_ROWS = 8, LINEAR_BLAS_COLUMNS = 64, LINEAR_BLAS_K = 128 };
+void linear_blas_tile(const float *x, int ldx, const float *w, int k, bool fresh, float *acc);
+
 enum { LINEAR_STACK_MAX = SPLIT_PIECES_MAX + 8 };   /* pieces + the depth of a tree of 64 leaves */
 
 /* Computes the segments of a program by `segment` (blocks [b0, b1) into acc, overwriting it) and folds
@@ -49,8 +57,12 @@ int linear_segments(const struct split_program *prog, int k, linear_segment *seg
 void linear_copy_out(const struct linear_job *job, int piece, int panel, int r0, int rows,
                      const float *acc);
 
-const struct linear_kernels *linear_table(enum isa isa);
+/* For the self-check: has the table of isa anything for the type; take a row out of it; use BLAS tiles;
+ * back to nothing refused and no BLAS tiles; make a row wrong (tests). */
+bool linear_has_row(enum isa isa, enum dtype type);
 void linear_refuse(enum isa isa, enum dtype type, enum role role);
 void linear_set_blas_tiles(bool ok);
+void linear_reset(void);
+void linear_plant_wrong(enum isa isa, enum dtype type, enum role role);
 
 #endif
