@@ -1,6 +1,7 @@
 #include "proto/comm.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -29,22 +30,83 @@ void comm_give_way(int64_t waited_us)
     nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
 }
 
+const char *comm_channel_name(int channel)
+{
+    return channel >= 0 && channel < COMM_N_CHANNELS ? channel_names[channel] : "?";
+}
+
+const char *comm_party_name(const struct comm *c, int party, char out[24])
+{
+    if (party == c->n_workers)
+        snprintf(out, 24, "the coordinator");
+    else
+        snprintf(out, 24, "rank %d", party);
+    return out;
+}
+
+static int is_revoked(const struct comm *c)
+{
+    return c->revoked != NULL && __atomic_load_n(c->revoked, __ATOMIC_ACQUIRE) != 0;
+}
+
+static int revoked(const struct comm *c, struct err *err)
+{
+    return err_set(err, ERR_PEER, "%s",
+                   c->revoked_why != NULL ? c->revoked_why : "another rank has failed");
+}
+
+/* How long nothing has moved: since the wait began, or since all ranks were last found well. */
+static int64_t silence_us(const struct comm *c, int64_t begun_us, int64_t now_us)
+{
+    if (c->vouched_us != NULL && *c->vouched_us > begun_us)
+        begun_us = *c->vouched_us;
+    return now_us - begun_us;
+}
+
+int comm_check_wait(struct comm *c, int64_t begun_us, struct err *err)
+{
+    if (is_revoked(c))
+        return revoked(c, err);
+    if (silence_us(c, begun_us, comm_now_us(c)) > c->deadline_us)
+        return err_set(err, ERR_TIMEOUT, "no message within %.0f s (%s)", (double)c->deadline_us / 1e6,
+                       c->doing != NULL ? c->doing : "waiting");
+    return ERR_OK;
+}
+
+static int timed_out(struct comm *c, const struct comm_req *req, struct err *err)
+{
+    char name[24];
+    return err_set(err, ERR_TIMEOUT, "nothing from or to %s on %s within %.0f s (%s)",
+                   comm_party_name(c, req->peer, name), comm_channel_name(req->channel),
+                   (double)c->deadline_us / 1e6, c->doing != NULL ? c->doing : "waiting");
+}
+
+static int failed(struct comm *c, const struct comm_req *req, int rc, struct err *err)
+{
+    char name[24];
+    err_prefix(err, "%s on %s", comm_party_name(c, req->peer, name), comm_channel_name(req->channel));
+    return rc;
+}
+
 static int wait_one(struct comm *c, struct comm_req *req, int64_t begun, struct err *err)
 {
-    for (unsigned turn = 0;; turn++) {
+    c->wait_peer = req->peer;
+    c->wait_channel = (int)req->channel;
+    for (unsigned turn = 1;; turn++) {
         int done = 0;
-        TRY(c->table->test(c, req, &done, err));
+        int rc = c->table->test(c, req, &done, err);
+        if (rc != ERR_OK)
+            return failed(c, req, rc, err);
         if (done)
             return ERR_OK;
-        if (c->revoked != NULL && *c->revoked)
-            return err_set(err, ERR_PEER, "the plan was revoked (another rank has failed)");
         if (turn % 16 != 0)
             continue;       /* the clock costs as much as a test */
-        int64_t waited = comm_now_us(c) - begun;
-        if (waited > c->deadline_us)
-            return err_set(err, ERR_TIMEOUT, "no message within %.0f s (in %s)", c->deadline_us / 1e6,
-                           c->doing != NULL ? (const char *)c->doing : "a wait");
-        comm_give_way(waited);
+        if (is_revoked(c))
+            return revoked(c, err);
+        int64_t now = comm_now_us(c);
+        if (silence_us(c, begun, now) > c->deadline_us)
+            return timed_out(c, req, err);
+        comm_give_way(now - begun);
     }
 }
 
@@ -57,21 +119,19 @@ int comm_wait_all(struct comm *c, struct comm_req *reqs, int n, struct err *err)
 {
     int rc = ERR_OK;
     int64_t begun = comm_now_us(c);
+    enum comm_activity before = c->activity;
+    c->wait_begun_us = begun;
+    c->activity = COMM_WAITING;
     for (int i = 0; i < n && rc == ERR_OK; i++)
-        rc = wait_one(c, &reqs[i], begun, err);
+        if (reqs[i].handle != NULL)
+            rc = wait_one(c, &reqs[i], begun, err);
     if (rc != ERR_OK)
         for (int i = 0; i < n; i++)
             c->table->cancel(c, &reqs[i]);
+    c->activity = before;
+    c->progress++;
     c->wait_us += comm_now_us(c) - begun;
     return rc;
-}
-
-static void name_wait(struct comm *c, int peer, enum comm_channel ch, const char *verb, int code,
-                      struct err *err)
-{
-    if (code == ERR_TIMEOUT || code == ERR_PEER)
-        err_prefix(err, "%s %s %d on %s", verb, peer == c->n_workers ? "coordinator" : "rank",
-                   peer == c->n_workers ? 0 : peer, channel_names[ch]);
 }
 
 int comm_send(struct comm *c, int peer, enum comm_channel ch, const void *buf, size_t bytes,
@@ -81,7 +141,6 @@ int comm_send(struct comm *c, int peer, enum comm_channel ch, const void *buf, s
     int rc = c->table->send_begin(c, peer, ch, buf, bytes, &req, err);
     if (rc == ERR_OK)
         rc = comm_wait(c, &req, err);
-    name_wait(c, peer, ch, "sending to", rc, err);
     return rc;
 }
 
@@ -93,6 +152,5 @@ int comm_recv(struct comm *c, int peer, enum comm_channel ch, void *buf, size_t 
     if (rc == ERR_OK)
         rc = comm_wait(c, &req, err);
     *bytes = req.bytes;
-    name_wait(c, peer, ch, "receiving from", rc, err);
     return rc;
 }

@@ -35,6 +35,22 @@ struct comm_req {
     void *handle;       /* transport's own; NULL when nothing is under way */
     uint64_t word[4];   /* transport's own */
     size_t bytes;       /* of a completed receive: its true size */
+    int peer;           /* whom it is for or from, and where: for errors and the state line */
+    enum comm_channel channel;
+};
+
+/* What a party is at, as its control thread tells the others. */
+enum comm_activity {
+    COMM_WORKING,       /* computes, reads a file: nobody knows how long */
+    COMM_IDLE,          /* polled and found nothing to do */
+    COMM_WAITING,       /* inside comm_wait, for a message of another party */
+    COMM_GONE           /* at its end, in good order */
+};
+
+/* Values of the flag that ends all waits. */
+enum {
+    COMM_REVOKED = 1,   /* by the coordinator, which will say what comes next */
+    COMM_ALONE = 2      /* the coordinator itself is gone: nothing will come */
 };
 
 struct comm_table {
@@ -60,8 +76,17 @@ struct comm {
     int n_workers;
     uint32_t epoch;             /* of the plan in force */
     int64_t deadline_us;        /* how long a wait may last without progress (default 30 s) */
-    volatile int *revoked;      /* set by the control thread: every wait returns ERR_PEER; may be NULL */
-    const volatile char *doing; /* the call under way, for the SIGUSR1 state line */
+    /* Set by the control thread (control.h); all NULL without one. */
+    const volatile int *revoked;        /* COMM_REVOKED, ..: waits return ERR_PEER */
+    const char *revoked_why;            /* one line; read only once revoked is set */
+    const volatile int64_t *vouched_us; /* when all ranks were last known to be alive and not all
+                                         * waiting for each other: deadlines count from then */
+    /* Written here, read by the control thread. */
+    const char *volatile doing;         /* the call under way, static text; may be NULL */
+    volatile enum comm_activity activity;
+    volatile int wait_peer, wait_channel;   /* while COMM_WAITING */
+    volatile int64_t wait_begun_us;
+    volatile uint64_t progress;         /* messages that came or left so far */
     int64_t wait_us;            /* time spent in waits, for the per-phase report */
     uint64_t sent_bytes, received_bytes;
 };
@@ -74,8 +99,11 @@ int comm_mpi_init(struct err *err);
 /* An end for one party of this process (its worker; on rank 0 the coordinator too; control threads
  * open one of their own for the same party). Not collective. */
 int comm_mpi_open(struct comm *c, int party, struct err *err);
-/* Frees the communicators. Collective; skipped when a peer is dead (the mains then end at once). */
+/* Frees the communicators. Collective; skipped when a peer is dead: then comm_mpi_leave. */
 void comm_mpi_finish(void);
+/* Ends the process after a peer's death or a revoke: MPI_Finalize would wait for the dead. `last`: one
+ * rank, which also ends those that are stopped where the launcher does not (control.h says when). */
+void comm_mpi_leave(int exit_code, int last) __attribute__((noreturn));
 int comm_mpi_rank(void);
 int comm_mpi_size(void);
 
@@ -86,12 +114,21 @@ int comm_local_open(struct comm *c, int n_workers, struct err *err);
 void comm_close(struct comm *c);
 
 /* Blocks until req completes, c is revoked, or nothing moved for c->deadline_us (ERR_TIMEOUT, naming
- * peer and channel). Spins about 50 us, then yields. */
+ * peer and channel). Spins about 50 us, then yields. After a failure no request is under way, but the
+ * buffers of unfinished sends stay untouchable: a transport may still read them. */
 int comm_wait(struct comm *c, struct comm_req *req, struct err *err);
 int comm_wait_all(struct comm *c, struct comm_req *reqs, int n, struct err *err);
 
 /* What a loop that waits does between looks, after waiting so long: nothing, yield, sleep. */
 void comm_give_way(int64_t waited_us);
+
+/* For loops that poll: ERR_PEER once c is revoked, ERR_TIMEOUT when a wait that began at begun_us has
+ * lasted too long, else ERR_OK. */
+int comm_check_wait(struct comm *c, int64_t begun_us, struct err *err);
+
+/* Words for messages: "rank 3" or "the coordinator" (returns out); "tp". */
+const char *comm_party_name(const struct comm *c, int party, char out[24]);
+const char *comm_channel_name(int channel);
 
 /* Blocking pairs of the above. Block until peer `peer` receives / sends on ch. */
 int comm_send(struct comm *c, int peer, enum comm_channel ch, const void *buf, size_t bytes,

@@ -55,17 +55,17 @@ static int local_send_begin(struct comm *c, int peer, enum comm_channel ch, cons
     q->last = m;
     pthread_mutex_unlock(&h->lock);
     c->sent_bytes += bytes;
-    memset(req, 0, sizeof *req);
+    *req = (struct comm_req){.peer = peer, .channel = ch};
     return ERR_OK;
 }
 
-/* A receive under way: word holds peer, channel, buffer and cap; handle is not NULL. */
+/* A receive under way: word holds buffer and cap; handle is not NULL. */
 static int local_recv_begin(struct comm *c, int peer, enum comm_channel ch, void *buf, size_t cap,
                             struct comm_req *req, struct err *err)
 {
     TRY(check_peer(c, peer, err));
-    *req = (struct comm_req){.handle = c,
-                             .word = {(uint64_t)peer, ch, (uint64_t)(uintptr_t)buf, cap}};
+    *req = (struct comm_req){.handle = c, .peer = peer, .channel = ch,
+                             .word = {(uint64_t)(uintptr_t)buf, cap}};
     return ERR_OK;
 }
 
@@ -88,17 +88,17 @@ static int local_test(struct comm *c, struct comm_req *req, int *done, struct er
     *done = 1;
     if (req->handle == NULL)
         return ERR_OK;
-    struct message *m = take(h, queue_of(h, c->self, (enum comm_channel)req->word[1], (int)req->word[0]));
+    struct message *m = take(h, queue_of(h, c->self, req->channel, req->peer));
     if (m == NULL) {
         *done = 0;
         return ERR_OK;
     }
     int rc = ERR_OK;
-    if (m->bytes > req->word[3])
+    if (m->bytes > req->word[1])
         rc = err_set(err, ERR_PEER, "a message of %zu bytes where at most %zu were due", m->bytes,
-                     (size_t)req->word[3]);
+                     (size_t)req->word[1]);
     else if (m->bytes > 0)
-        memcpy((void *)(uintptr_t)req->word[2], m->data, m->bytes);
+        memcpy((void *)(uintptr_t)req->word[0], m->data, m->bytes);
     req->bytes = m->bytes;
     req->handle = NULL;
     c->received_bytes += m->bytes;

@@ -6,8 +6,11 @@
 
 #include <limits.h>
 #include <mpi.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Tags: all of the program. */
 enum tag { TAG_WORKER_TO_WORKER = 0, TAG_COORDINATOR_TO_WORKER = 1, TAG_WORKER_TO_COORDINATOR = 2,
@@ -72,10 +75,9 @@ static int check_message(const struct comm *c, int peer, size_t bytes, struct er
     return ERR_OK;
 }
 
-static void keep(struct comm_req *req, MPI_Request r)
+static void keep(struct comm_req *req, int peer, enum comm_channel ch, MPI_Request r)
 {
-    memset(req, 0, sizeof *req);
-    req->handle = req;
+    *req = (struct comm_req){.handle = req, .peer = peer, .channel = ch};
     memcpy(&req->word[0], &r, sizeof r);
 }
 
@@ -88,7 +90,7 @@ static int send_begin(struct comm *c, int peer, enum comm_channel ch, const void
                        world.channel[ch], &r);
     if (rc != MPI_SUCCESS)
         return mpi_failed(rc, "sending", err);
-    keep(req, r);
+    keep(req, peer, ch, r);
     c->sent_bytes += bytes;
     return ERR_OK;
 }
@@ -104,7 +106,7 @@ static int recv_begin(struct comm *c, int peer, enum comm_channel ch, void *buf,
                        world.channel[ch], &r);
     if (rc != MPI_SUCCESS)
         return mpi_failed(rc, "receiving", err);
-    keep(req, r);
+    keep(req, peer, ch, r);
     req->word[1] = 1;       /* a receive: its size is asked for */
     return ERR_OK;
 }
@@ -193,4 +195,15 @@ int comm_mpi_open(struct comm *c, int party, struct err *err)
     *c = (struct comm){.table = &mpi_table, .self = party, .n_workers = world.size,
                        .deadline_us = 30000000};
     return ERR_OK;
+}
+
+void comm_mpi_leave(int exit_code, int last)
+{
+    const char *recovery = getenv("OMPI_MCA_orte_enable_recovery");
+    signal(SIGTERM, SIG_IGN);       /* the launcher's, sent as soon as the first of us has left */
+    if (last && recovery != NULL && strcmp(recovery, "0") != 0) {
+        nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);  /* let the others go by themselves */
+        MPI_Abort(MPI_COMM_WORLD, exit_code);
+    }
+    _exit(exit_code);
 }

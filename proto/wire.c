@@ -165,6 +165,7 @@ int wire_poll(struct comm *c, enum comm_channel ch, struct arena *mem, int *peer
     size_t n = 0, got = 0, mark = arena_mark(mem);
     *m = NULL;
     TRY(c->table->poll(c, ch, peer, &n, err));
+    c->activity = *peer < 0 ? COMM_IDLE : COMM_WORKING;
     if (*peer < 0)
         return ERR_OK;
     if (n > MESSAGE_MAX)
@@ -192,13 +193,8 @@ int wire_recv(struct comm *c, enum comm_channel ch, struct arena *mem, int *peer
         TRY(wire_poll(c, ch, mem, peer, m, err));
         if (*m != NULL)
             return ERR_OK;
-        if (c->revoked != NULL && *c->revoked)
-            return err_set(err, ERR_PEER, "the plan was revoked (another rank has failed)");
-        int64_t waited = comm_now_us(c) - begun;
-        if (waited > c->deadline_us)
-            return err_set(err, ERR_TIMEOUT, "no message within %.0f s (in %s)", c->deadline_us / 1e6,
-                           c->doing != NULL ? (const char *)c->doing : "a wait");
-        comm_give_way(waited);
+        TRY(comm_check_wait(c, begun, err));
+        comm_give_way(comm_now_us(c) - begun);
     }
 }
 

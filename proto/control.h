@@ -1,0 +1,53 @@
+/* control.h - the control thread of a party: heartbeats, revoke, the state line.
+ * Why:    a send to a dead rank never completes and a receive from it neither; somebody who waits for
+ *         nothing must notice and end the waits of the others.
+ * How:    a worker's thread tells the coordinator twice a second what the worker is at, while it loads
+ *         for minutes too. The coordinator's thread watches (liveness.h), vouches for all ranks as often
+ *         as it hears them, and revokes when one is at fault: waits of every party then return ERR_PEER.
+ *         A worker that hears nothing of the coordinator revokes itself. Whoever has not come to an
+ *         end some seconds after that is ended by its control thread, and a watchdog without MPI ends a
+ *         rank whose control thread is itself stuck inside MPI.
+ * Owner:  the control owns its threads; it borrows both comms, and a `party` reads from it until
+ *         control_stop.
+ * Ranks:  one for each party; rank 0 has two, the worker's and the coordinator's.
+ *
+ * What Open MPI 4.1.4's mpirun does when a rank ends without MPI_Finalize (three ranks, one host):
+ *   SIGKILL of a rank      the others get SIGCONT, SIGTERM and a second later SIGKILL; mpirun ends with
+ *                          137 after 1.5 s. Who ignores SIGTERM may still write its line and exit.
+ *   SIGSTOP of a rank      mpirun notices nothing. When a survivor then exits with 5, mpirun ends the
+ *                          rest as above, the stopped one included, and itself with 5: 0.6 s.
+ *   --enable-recovery, SIGKILL   the others live on, unsignalled; each must notice and exit by itself.
+ *                          mpirun waits for the last and ends with 0, whatever they exited with.
+ *   --enable-recovery, SIGSTOP   mpirun waits for the stopped rank for ever, unless a rank calls
+ *                          MPI_Abort: that ends it, and mpirun ends with 0.
+ * So survivors leave by _exit(5) with SIGTERM ignored (comm_mpi_leave); under recovery the last of them
+ * calls MPI_Abort. The line on stderr is written before anybody leaves. */
+#ifndef MUSTER_CONTROL_H
+#define MUSTER_CONTROL_H
+
+#include "proto/comm.h"
+
+struct control_options {
+    int64_t beat_us, first_us, silent_us, stuck_us;     /* 0: 0.5 s, 20 s, 5 s, 30 s */
+    int64_t grace_us;       /* from a revoke to leave(); 0: 3 s */
+    /* Ends the process (comm_mpi_leave); NULL: a revoke only ends waits. */
+    void (*leave)(int exit_code, int last);
+};
+
+struct control { struct control_state *state; };
+
+/* Starts the thread of the party `party`; beat is another end of the same party, used by nobody else.
+ * If beat is the coordinator's, the thread watches all workers. Sets party's revoked, revoked_why and
+ * vouched_us, and a handler for SIGUSR1. If it fails you owe nothing. */
+int control_start(struct control *c, struct comm *beat, struct comm *party,
+                  const struct control_options *options, struct err *err);
+
+/* Tells the others that this party ends in good order, and ends the thread. Accepts a zeroed control.
+ * party's revoked_why stays readable until the process ends. */
+void control_stop(struct control *c);
+
+/* Is this the rank that speaks, and leaves last, when `revoked` (COMM_REVOKED, COMM_ALONE) ends the job?
+ * Rank 0, or the next one when rank 0 is gone. */
+int control_speaks(int rank, int revoked);
+
+#endif
