@@ -6,6 +6,7 @@
 #include "coordinator/cluster/interrupt.h"
 #include "coordinator/commands/command.h"
 #include "proto/comm.h"
+#include "proto/control.h"
 #include "proto/log.h"
 #include "workers/node.h"
 #include "workers/worker.h"
@@ -65,10 +66,30 @@ static void wait_passively(int argc, char **argv)
 
 /* --- the two roles */
 
+/* A party of this process: its end of the conversations, and the control thread with an end of its own. */
+struct party { struct comm comm, beat; struct control control; };
+
+static int open_party(struct party *p, int number, struct err *err)
+{
+    static const struct control_options options = {.leave = comm_mpi_leave,
+        .asked_to_end = interrupt_asked, .end = interrupt_confirm};
+    interrupt_defer();
+    TRY(comm_mpi_open(&p->comm, number, err));
+    TRY(comm_mpi_open(&p->beat, number, err));
+    return control_start(&p->control, &p->beat, &p->comm, &options, err);
+}
+
+static void close_party(struct party *p)
+{
+    control_stop(&p->control);
+    comm_close(&p->comm);
+    comm_close(&p->beat);
+}
+
 struct coordinator {
     const struct command *command;
     void *options;
-    struct comm comm;
+    struct party party;
     struct err err;
     int rc;
 };
@@ -76,7 +97,7 @@ struct coordinator {
 static void *coordinator_thread(void *arg)
 {
     struct coordinator *c = arg;
-    c->rc = c->command->run(c->options, &c->comm, &c->err);
+    c->rc = c->command->run(c->options, &c->party.comm, &c->err);
     return NULL;
 }
 
@@ -109,12 +130,12 @@ static int complain(int code, const char *message)
 static int run_ranks(const struct command *command, void *options, uint64_t rss_start)
 {
     struct coordinator c = {.command = command, .options = options};
-    struct comm worker = {0};
+    struct party worker = {0};
     struct err err = {0};
     pthread_t thread;
     int rank = comm_mpi_rank(), coordinates = rank == 0;
-    if (comm_mpi_open(&worker, rank, &err) != ERR_OK ||
-        (coordinates && comm_mpi_open(&c.comm, comm_mpi_size(), &err) != ERR_OK))
+    if (open_party(&worker, rank, &err) != ERR_OK ||
+        (coordinates && open_party(&c.party, comm_mpi_size(), &err) != ERR_OK))
         return complain(EXIT_PEER, err.msg);
     if (coordinates && pthread_create(&thread, NULL, coordinator_thread, &c) != 0)
         return complain(EXIT_NOFIT, "cannot start the coordinator's thread");
@@ -122,15 +143,19 @@ static int run_ranks(const struct command *command, void *options, uint64_t rss_
     struct worker_options o = {.version = version != NULL ? version : MUSTER_VERSION,
                                .local_ranks = local_ranks(),
                                .rss_start = rss_start, .allreduce = allreduce};
-    int code = worker_run(&worker, &o);
+    int code = worker_run(&worker.comm, &o);
+    int revoked = *worker.comm.revoked;
     if (coordinates) {
         pthread_join(thread, NULL);
+        close_party(&c.party);
         if (c.rc != ERR_OK)
             code = complain(err_exit_code(c.rc), c.err.msg);
-        comm_close(&c.comm);
     }
-    comm_close(&worker);
-    return code;
+    close_party(&worker);
+    if (code != EXIT_PEER)
+        return code;
+    fflush(NULL);
+    comm_mpi_leave(code, control_speaks(rank, revoked));
 }
 
 /* --- the command line: read by every rank, answered by rank 0 */
@@ -213,7 +238,7 @@ static int finish(int code)
 {
     fflush(NULL);
     if (code == EXIT_PEER)
-        _exit(code);
+        comm_mpi_leave(code, 0);
     final_code = code;
     signal(SIGALRM, give_up);
     alarm(FINALIZE_PATIENCE_S);

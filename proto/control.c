@@ -16,6 +16,9 @@ enum {
     LETTER_BYTES = 512,         /* a heartbeat or a revoke, packed */
     ARENA_BYTES = 16384,        /* one of them, unpacked */
     DRAIN_US = 200000,          /* for the last messages */
+    ASK_US = 300000,            /* for an answer, when the launcher leaves us a second to live */
+    ASK_TICK_US = 10000,
+    RETURN_TURNS = 20,          /* looks of a millisecond for what came while this process was stopped */
     WATCHDOG_TICK_US = 1000000,
     WATCHDOG_TICKS = 20,        /* without a turn of the control thread: it is stuck inside MPI */
     PARTIES_MAX = 4,            /* of one process */
@@ -43,8 +46,10 @@ struct control_state {
     struct letter *beats, *lasts;       /* [n_peers]: a last word need not wait for a beat */
     int n_peers;                        /* the coordinator's: workers; a worker's: 1 */
     struct liveness live;
-    int64_t beat_at_us, heard_us, revoked_at_us;
-    int heard, ended;                   /* a worker's: of the coordinator */
+    int64_t beat_at_us, turned_us, heard_us, revoked_at_us;
+    int64_t asked_us;                   /* when peers were asked; 0 not, -1 they have answered */
+    int heard, ended, answered;         /* a worker's: of the coordinator */
+    int owes_answer;
     struct control_state *next;
 };
 
@@ -194,11 +199,14 @@ static void send_beats(struct control_state *s, enum comm_activity activity)
     h.rank = (uint32_t)s->beat->self;
     h.progress = s->party->progress;
     h.activity = activity;
+    h.ask = s->asked_us > 0;
+    h.answer = s->owes_answer;
     h.doing = doing.text;
     m.body_case = MUSTER__ENVELOPE__BODY_HEARTBEAT;
     m.heartbeat = &h;
     for (int i = 0; i < s->n_peers; i++)
         send_letter(s, activity == COMM_GONE ? &s->lasts[i] : &s->beats[i], peer_of(s, i), &m);
+    s->owes_answer = 0;
 }
 
 static void send_revokes(struct control_state *s)
@@ -231,24 +239,38 @@ static void end_waits(struct control_state *s, int how, int64_t now)
     __atomic_store_n(&s->revoked, how, __ATOMIC_RELEASE);    /* why is written: waits may read it */
     if (watches(s))
         send_revokes(s);
-    else if (how == COMM_ALONE && control_speaks(s->beat->self, how))
+    else if (how == COMM_ALONE)
+        send_beats(s, COMM_GONE);       /* a coordinator that was only stopped will know */
+    if (how == COMM_ALONE && control_speaks(s->beat->self, how))
         say(s);
+}
+
+static void take_beat(struct control_state *s, const Muster__Heartbeat *h, int peer, int64_t now)
+{
+    if (h->ask) {
+        s->owes_answer = 1;
+        s->beat_at_us = 0;      /* at the next turn */
+    }
+    if (!watches(s)) {
+        s->vouched_us = now;
+        s->ended = h->activity == COMM_GONE;
+        s->answered |= h->answer;
+        return;
+    }
+    if (peer >= s->live.n)
+        return;
+    liveness_beat(&s->live, peer, h->progress, (enum comm_activity)h->activity, h->doing, now);
+    if (h->answer)
+        liveness_answer(&s->live, peer);
 }
 
 static void take(struct control_state *s, const Muster__Envelope *m, int peer, int64_t now)
 {
-    if (m->body_case == MUSTER__ENVELOPE__BODY_HEARTBEAT && watches(s)) {
-        const Muster__Heartbeat *h = m->heartbeat;
-        if (peer < s->live.n)
-            liveness_beat(&s->live, peer, h->progress, (enum comm_activity)h->activity, h->doing, now);
-        return;
-    }
     s->heard = 1;
     s->heard_us = now;
     if (m->body_case == MUSTER__ENVELOPE__BODY_HEARTBEAT) {
-        s->vouched_us = now;
-        s->ended = m->heartbeat->activity == COMM_GONE;
-    } else if (m->body_case == MUSTER__ENVELOPE__BODY_REVOKE && !s->revoked) {
+        take_beat(s, m->heartbeat, peer, now);
+    } else if (m->body_case == MUSTER__ENVELOPE__BODY_REVOKE && !watches(s) && !s->revoked) {
         snprintf(s->why, sizeof s->why, "%s", m->revoke->reason);
         end_waits(s, COMM_REVOKED, now);
     }
@@ -284,6 +306,46 @@ static void judge_workers(struct control_state *s, int64_t now)
     end_waits(s, COMM_REVOKED, now);
 }
 
+/* Somebody wants this process to end: the user, or a launcher that has lost a rank. */
+static void judge_the_asked(struct control_state *s, int64_t now)
+{
+    if (s->o.asked_to_end == NULL || s->asked_us < 0 || s->revoked || !s->o.asked_to_end())
+        return;
+    if (s->beat->self == 0)
+        return;     /* the coordinator's thread, in the same process, asks for both */
+    if (s->asked_us == 0) {
+        s->asked_us = now;
+        s->answered = 0;
+        liveness_ask(&s->live);
+        send_beats(s, s->party->activity);
+        return;
+    }
+    int missing = watches(s) ? liveness_unanswered(&s->live) : s->answered || s->ended ? -1 : 0;
+    if (missing >= 0 && now - s->asked_us < ASK_US)
+        return;
+    s->asked_us = -1;
+    if (missing >= 0) {
+        snprintf(s->why, sizeof s->why, "rank %d is dead or stopped: it does not answer", missing);
+        end_waits(s, watches(s) ? COMM_REVOKED : COMM_ALONE, now);
+    } else if (watches(s) && s->o.end != NULL) {
+        s->o.end();
+    }
+}
+
+/* This process was stopped, and has just been continued, perhaps by the launcher on its way to kill it. */
+static void return_from_absence(struct control_state *s, int64_t now)
+{
+    for (int i = 0; i < RETURN_TURNS && !s->revoked; i++) {
+        take_all(s);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    if (watches(s) && liveness_any_gone(&s->live) && s->o.leave != NULL)
+        s->o.leave(EXIT_PEER, 0);       /* the others have given us up, and have said so */
+    if (watches(s))
+        liveness_forgive(&s->live, now);
+    s->heard_us = now;
+}
+
 static void judge_coordinator(struct control_state *s, int64_t now)
 {
     int64_t silence = now - s->heard_us;
@@ -294,15 +356,17 @@ static void judge_coordinator(struct control_state *s, int64_t now)
     end_waits(s, COMM_ALONE, now);
 }
 
-/* A party that has not left by itself: it computes, or sits in a read. */
+/* A process that has not left by itself: it computes, or sits in a read. On rank 0 the coordinator's
+ * thread does it, which knows whether the line was written. */
 static void make_leave(struct control_state *s, int64_t now)
 {
     if (!s->revoked || s->o.leave == NULL || now - s->revoked_at_us < s->o.grace_us)
         return;
-    int speaks = control_speaks(s->beat->self, s->revoked) || watches(s);
     if (watches(s))
         say(s);
-    s->o.leave(EXIT_PEER, speaks);
+    else if (s->beat->self == 0)
+        return;
+    s->o.leave(EXIT_PEER, watches(s) || control_speaks(s->beat->self, s->revoked));
 }
 
 static void turn(struct control_state *s)
@@ -314,10 +378,14 @@ static void turn(struct control_state *s)
     }
     take_all(s);
     now = comm_now_us(s->beat);
+    if (s->turned_us > 0 && now - s->turned_us > s->o.silent_us / 2)
+        return_from_absence(s, now);
+    s->turned_us = now;
     if (watches(s))
         judge_workers(s, now);
     else
         judge_coordinator(s, now);
+    judge_the_asked(s, now);
     make_leave(s, now);
     s->turns++;
 }
@@ -351,7 +419,7 @@ static void *run(void *arg)
     struct control_state *s = arg;
     do
         turn(s);
-    while (!nap(s, TICK_US));
+    while (!nap(s, s->asked_us > 0 ? ASK_TICK_US : TICK_US));
     if (!s->revoked)
         send_beats(s, COMM_GONE);
     int64_t end = comm_now_us(s->beat) + DRAIN_US;

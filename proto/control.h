@@ -21,7 +21,9 @@
  *   --enable-recovery, SIGSTOP   mpirun waits for the stopped rank for ever, unless a rank calls
  *                          MPI_Abort: that ends it, and mpirun ends with 0.
  * So survivors leave by _exit(5) with SIGTERM ignored (comm_mpi_leave); under recovery the last of them
- * calls MPI_Abort. The line on stderr is written before anybody leaves. */
+ * calls MPI_Abort. The line on stderr is written before anybody leaves. And since a ctrl-C reaches the
+ * ranks as SIGTERM too, a SIGTERM makes the control threads ask who is still there: who answers within
+ * 0.3 s is alive, and there is time left to say who is not. */
 #ifndef MUSTER_CONTROL_H
 #define MUSTER_CONTROL_H
 
@@ -32,6 +34,10 @@ struct control_options {
     int64_t grace_us;       /* from a revoke to leave(); 0: 3 s */
     /* Ends the process (comm_mpi_leave); NULL: a revoke only ends waits. */
     void (*leave)(int exit_code, int last);
+    /* Has somebody asked this process to end (SIGTERM)? May be NULL. */
+    int (*asked_to_end)(void);
+    /* Called once after that by the coordinator's thread, when all ranks are alive: it was meant. */
+    void (*end)(void);
 };
 
 struct control { struct control_state *state; };

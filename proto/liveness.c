@@ -6,7 +6,7 @@
 
 struct liveness_rank {
     int64_t heard_us;               /* begun_us until heard is set */
-    int heard;
+    int heard, answered;
     uint64_t progress;
     enum comm_activity activity;
     char doing[64];
@@ -63,6 +63,37 @@ struct liveness_verdict liveness_check(struct liveness *l, enum comm_activity ow
     if (waiting >= 0 && now_us - l->moved_us > l->limits.stuck_us)
         return (struct liveness_verdict){LIVENESS_STUCK, waiting, now_us - l->moved_us};
     return (struct liveness_verdict){LIVENESS_FINE, -1, 0};
+}
+
+void liveness_ask(struct liveness *l)
+{
+    for (int i = 0; i < l->n; i++)
+        l->rank[i].answered = 0;
+}
+
+void liveness_answer(struct liveness *l, int rank) { l->rank[rank].answered = 1; }
+
+int liveness_unanswered(const struct liveness *l)
+{
+    for (int i = 0; i < l->n; i++)
+        if (!l->rank[i].answered && l->rank[i].activity != COMM_GONE)
+            return i;
+    return -1;
+}
+
+void liveness_forgive(struct liveness *l, int64_t now_us)
+{
+    l->moved_us = now_us;
+    for (int i = 0; i < l->n; i++)
+        l->rank[i].heard_us = now_us;
+}
+
+int liveness_any_gone(const struct liveness *l)
+{
+    for (int i = 0; i < l->n; i++)
+        if (l->rank[i].activity == COMM_GONE)
+            return 1;
+    return 0;
 }
 
 void liveness_describe(const struct liveness *l, const struct liveness_verdict *v, char *line,

@@ -46,6 +46,18 @@ void liveness_beat(struct liveness *l, int rank, uint64_t progress, enum comm_ac
 struct liveness_verdict liveness_check(struct liveness *l, enum comm_activity own,
                                        uint64_t own_progress, int64_t now_us);
 
+/* Everybody is asked; a rank has answered; the lowest that has not, -1 none. A heartbeat is no answer: a
+ * dead rank's last one may still be on its way. */
+void liveness_ask(struct liveness *l);
+void liveness_answer(struct liveness *l, int rank);
+int liveness_unanswered(const struct liveness *l);
+
+/* The watching party itself was stopped for a while: everybody's silence begins anew. */
+void liveness_forgive(struct liveness *l, int64_t now_us);
+
+/* Has a rank said goodbye? */
+int liveness_any_gone(const struct liveness *l);
+
 /* One line: who, since when, what it did last. */
 void liveness_describe(const struct liveness *l, const struct liveness_verdict *v, char *line,
                        size_t size);

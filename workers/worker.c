@@ -15,6 +15,7 @@ enum { MESSAGE_ARENA = 64 << 20,    /* mapped, not touched: a big Step or a plan
        CHUNK_BYTES = 1 << 20,       /* of tokenizer bytes in a message */
        TOKENIZER_MAX = 64 << 20 };
 static const int64_t STOP_PATIENCE_US = 5 * 1000 * 1000;    /* for a Stop after a revoke */
+static const int64_t ALONE_PATIENCE_US = 300 * 1000;        /* the rank that speaks must have noticed */
 
 struct worker {
     struct comm *comm;
@@ -46,6 +47,9 @@ static void send_failure(struct worker *w, const struct err *e)
     Muster__Failure f = MUSTER__FAILURE__INIT;
     char text[sizeof e->msg];
     struct err lost = {0};
+    w->failed = true;
+    if (w->comm->revoked != NULL && *w->comm->revoked)
+        return;     /* the coordinator knows why, or is gone */
     snprintf(text, sizeof text, "%s", e->msg);
     make_text(text);
     f.rank = (uint32_t)(e->rank >= 0 ? e->rank : w->comm->self);
@@ -53,8 +57,6 @@ static void send_failure(struct worker *w, const struct err *e)
     f.message = text;
     m.body_case = MUSTER__ENVELOPE__BODY_FAILURE;
     m.failure = &f;
-    w->failed = true;
-    w->comm->revoked = NULL;    /* let this one out, whoever else has failed */
     if (send(w, &m, &lost) != ERR_OK)
         log_line(LOG_ERROR, "worker", "cannot tell the coordinator: %s (%s)", text, lost.msg);
 }
@@ -249,8 +251,20 @@ static int stats(struct worker *w, const Muster__StatsRequest *q, struct err *er
 
 /* --- the loop */
 
+static const char *name_of(const Muster__Envelope *m)
+{
+    switch (m->body_case) {
+    case MUSTER__ENVELOPE__BODY_DESCRIBE: return "describing";
+    case MUSTER__ENVELOPE__BODY_LOAD: return "loading the model";
+    case MUSTER__ENVELOPE__BODY_STEP: return "computing a step";
+    case MUSTER__ENVELOPE__BODY_JOB: return "doing a job";
+    default: return NULL;
+    }
+}
+
 static int serve(struct worker *w, const Muster__Envelope *m, struct err *err)
 {
+    w->comm->doing = name_of(m);
     switch (m->body_case) {
     case MUSTER__ENVELOPE__BODY_STOP:
         w->stopped = true;
@@ -278,7 +292,7 @@ static bool given_up(struct worker *w, const volatile int *revoked)
     int64_t now = comm_now_us(w->comm);
     if (w->revoked_at == 0)
         w->revoked_at = now;
-    return now - w->revoked_at > STOP_PATIENCE_US;
+    return now - w->revoked_at > (*revoked == COMM_ALONE ? ALONE_PATIENCE_US : STOP_PATIENCE_US);
 }
 
 static void loop(struct worker *w)

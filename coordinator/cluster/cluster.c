@@ -57,7 +57,7 @@ static int revoked(struct cluster *c, struct err *err)
         if (m == NULL)
             nap(1000);
     }
-    return err_set(err, ERR_PEER, "a rank is dead or stuck: the run cannot go on");
+    return err_set(err, ERR_PEER, "%s", c->comm->revoked_why);
 }
 
 /* Polls into mem until a message comes or wait_us have passed. */

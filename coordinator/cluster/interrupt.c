@@ -6,11 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t pending;
+static volatile sig_atomic_t pending, deferred, asked;
 
 static void on_signal(int sig)
 {
-    (void)sig;
+    if (sig == SIGTERM && deferred && !pending) {
+        asked = 1;
+        return;
+    }
     if (pending)
         _exit(EXIT_INTERRUPTED);
     pending = 1;
@@ -27,3 +30,7 @@ void interrupt_install(void)
 }
 
 bool interrupt_pending(void) { return pending != 0; }
+
+void interrupt_defer(void) { deferred = 1; }
+int interrupt_asked(void) { return asked; }
+void interrupt_confirm(void) { pending = 1; }

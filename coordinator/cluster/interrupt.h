@@ -11,4 +11,10 @@
 void interrupt_install(void);
 bool interrupt_pending(void);
 
+/* From now on a SIGTERM only asks: it may be the launcher's, that has lost another rank. The control
+ * thread finds out, and confirms. */
+void interrupt_defer(void);
+int interrupt_asked(void);
+void interrupt_confirm(void);
+
 #endif

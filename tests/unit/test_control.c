@@ -164,6 +164,60 @@ static void test_deadline_by_progress(void **state)
     close_house(&h);
 }
 
+static volatile int asked, ended;
+static int is_asked(void) { return asked; }
+static void note_end(void) { ended = 1; }
+
+/* Somebody asks the process to end: a rank that does not answer is the reason, else the user is. */
+static void test_asked_to_end(void **state)
+{
+    (void)state;
+    for (int dead = 0; dead < 2; dead++) {
+        struct house h;
+        struct err err = {0};
+        struct control_options o = quick;
+        o.asked_to_end = is_asked;
+        o.end = note_end;
+        o.silent_us = o.first_us;       /* long: silence alone says nothing here */
+        asked = ended = 0;
+        open_house(&h);
+        for (int i = dead; i <= WORKERS; i++)
+            assert_int_equal(control_start(&h.control[i], &h.beat[i], &h.party[i], &o, &err), ERR_OK);
+        beat_once(&h, 0);
+        asked = 1;
+        wait_for(dead ? h.party[WORKERS].revoked : &ended);
+        assert_int_equal(ended, !dead);
+        assert_int_equal(*h.party[WORKERS].revoked, dead ? COMM_REVOKED : 0);
+        if (dead)
+            assert_non_null(strstr(h.party[WORKERS].revoked_why, "rank 0 is dead or stopped"));
+        close_house(&h);
+    }
+    asked = 0;
+}
+
+static volatile int left_with;
+static void note_leave(int code, int last) { left_with = code * 10 + last; }
+
+/* Who has not come to an end some time after the revoke is made to. */
+static void test_made_to_leave(void **state)
+{
+    (void)state;
+    struct house h;
+    struct err err = {0};
+    struct control_options o = quick;
+    o.leave = note_leave;
+    o.grace_us = 100000;
+    left_with = 0;
+    open_house(&h);
+    beat_once(&h, 0);
+    assert_int_equal(control_start(&h.control[WORKERS], &h.beat[WORKERS], &h.party[WORKERS], &quick, &err),
+                     ERR_OK);
+    assert_int_equal(control_start(&h.control[1], &h.beat[1], &h.party[1], &o, &err), ERR_OK);
+    assert_int_equal(wait_for(&left_with), EXIT_PEER * 10);
+    assert_int_equal(*h.party[1].revoked, COMM_REVOKED);
+    close_house(&h);
+}
+
 static void test_state_line(void **state)
 {
     (void)state;
@@ -209,6 +263,8 @@ int main(void)
         cmocka_unit_test(test_a_dead_coordinator),
         cmocka_unit_test(test_lost_messages),
         cmocka_unit_test(test_deadline_by_progress),
+        cmocka_unit_test(test_asked_to_end),
+        cmocka_unit_test(test_made_to_leave),
         cmocka_unit_test(test_state_line),
         cmocka_unit_test(test_who_speaks),
     };

@@ -92,6 +92,32 @@ static void test_stuck(void **state)
     liveness_free(&l);
 }
 
+static void test_questions_and_goodbyes(void **state)
+{
+    (void)state;
+    struct liveness l;
+    assert_int_equal(liveness_init(&l, 3, &limits, 0, NULL), ERR_OK);
+    for (int i = 0; i < 3; i++)
+        liveness_beat(&l, i, 0, COMM_WORKING, "", 1);
+    liveness_ask(&l);
+    liveness_beat(&l, 0, 0, COMM_WORKING, "", 2);       /* was on its way: no answer */
+    assert_int_equal(liveness_unanswered(&l), 0);
+    liveness_answer(&l, 0);
+    liveness_answer(&l, 2);
+    assert_int_equal(liveness_unanswered(&l), 1);
+    assert_false(liveness_any_gone(&l));
+    liveness_beat(&l, 1, 0, COMM_GONE, "", 2);
+    assert_int_equal(liveness_unanswered(&l), -1);
+    assert_true(liveness_any_gone(&l));
+    liveness_ask(&l);
+    assert_int_equal(liveness_unanswered(&l), 0);
+    assert_int_equal(liveness_check(&l, COMM_IDLE, 0, 50).fault, LIVENESS_SILENT);
+    liveness_forgive(&l, 50);
+    assert_int_equal(liveness_check(&l, COMM_IDLE, 0, 55).fault, LIVENESS_FINE);
+    assert_int_equal(liveness_check(&l, COMM_IDLE, 0, 56).fault, LIVENESS_SILENT);
+    liveness_free(&l);
+}
+
 /* Ranks beat every 2; one of them stops at a random moment: nothing is said before its silence is due,
  * everything after it. */
 static void test_random_histories(void **state)
@@ -129,6 +155,7 @@ int main(void)
         cmocka_unit_test(test_silence),
         cmocka_unit_test(test_first_beat_and_a_good_end),
         cmocka_unit_test(test_stuck),
+        cmocka_unit_test(test_questions_and_goodbyes),
         cmocka_unit_test(test_random_histories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
