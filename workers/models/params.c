@@ -1,0 +1,140 @@
+#include "workers/models/params.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void params_free(struct params *s)
+{
+    for (int i = 0; i < s->n; i++) {
+        free(s->p[i].name);
+        free(s->p[i].data);
+    }
+    free(s->p);
+    memset(s, 0, sizeof *s);
+}
+
+/* Index of the first entry that is not before name. */
+static int place_of(const struct params *s, const char *name)
+{
+    int low = 0, high = s->n;
+    while (low < high) {
+        int mid = (low + high) / 2;
+        if (strcmp(s->p[mid].name, name) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+struct param *params_find(const struct params *s, const char *name)
+{
+    int i = place_of(s, name);
+    return i < s->n && strcmp(s->p[i].name, name) == 0 ? &s->p[i] : NULL;
+}
+
+static bool grow(struct params *s)
+{
+    if (s->n < s->cap)
+        return true;
+    int cap = s->cap > 0 ? 2 * s->cap : 64;
+    struct param *p = realloc(s->p, (size_t)cap * sizeof *p);
+    if (p == NULL)
+        return false;
+    s->p = p;
+    s->cap = cap;
+    return true;
+}
+
+struct param *params_add(struct params *s, const char *name, int n_dims, const int64_t *shape)
+{
+    struct param made = {.n_dims = n_dims, .n = 1};
+    int at = place_of(s, name);
+    if ((at < s->n && strcmp(s->p[at].name, name) == 0) || n_dims > NN_DIMS_MAX || !grow(s))
+        return NULL;
+    for (int i = 0; i < n_dims; i++)
+        made.n *= made.shape[i] = shape[i];
+    made.name = strdup(name);
+    made.data = calloc((size_t)(made.n > 0 ? made.n : 1), sizeof *made.data);
+    if (made.name == NULL || made.data == NULL) {
+        free(made.name);
+        free(made.data);
+        return NULL;
+    }
+    memmove(&s->p[at + 1], &s->p[at], (size_t)(s->n - at) * sizeof *s->p);
+    s->p[at] = made;
+    s->n++;
+    return &s->p[at];
+}
+
+static int load_entry(struct params *s, struct tensorfile *t, const struct tensor_entry *e,
+                      struct err *err)
+{
+    const struct dtype_info *type = dtype_info(e->type);
+    if (e->n_dims > NN_DIMS_MAX || type == NULL || type->dequantise == NULL)
+        return err_set(err, ERR_FORMAT, "tensor %s has %d dimensions of a type that is no weight here",
+                       e->name, e->n_dims);
+    struct param *p = params_add(s, e->name, e->n_dims, e->shape);
+    uint8_t *raw = malloc(e->bytes > 0 ? e->bytes : 1);
+    int rc = p == NULL || raw == NULL
+                 ? err_set(err, ERR_NOMEM, "no memory for tensor %s, or it comes twice", e->name)
+                 : tensorfile_read(t, e, 0, raw, e->bytes, err);
+    if (rc == ERR_OK)
+        type->dequantise(p->data, raw, e->n_elements);
+    free(raw);
+    return rc;
+}
+
+int params_load(struct params *s, struct tensorfile *t, struct err *err)
+{
+    for (int i = 0; i < t->n_tensors; i++)
+        if (t->tensor[i].type != DT_I64 && t->tensor[i].type != DT_I32)    /* position ids, counters */
+            TRY(load_entry(s, t, &t->tensor[i], err));
+    return ERR_OK;
+}
+
+void params_begin(struct params *s)
+{
+    for (int i = 0; i < s->n; i++)
+        s->p[i].bound = NULL;
+}
+
+static struct nn_tensor *bind(struct params *s, struct nn *nn, const char *name)
+{
+    struct param *p = params_find(s, name);
+    if (p == NULL)
+        return NULL;
+    if (p->bound == NULL) {
+        p->bound = nn_param(nn, p->data, p->n_dims, p->shape);
+        p->bound->wants_grad = s->train && !p->frozen;
+    }
+    return p->bound;
+}
+
+struct nn_tensor *params_maybe(struct params *s, struct nn *nn, const char *fmt, ...)
+{
+    char name[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    return bind(s, nn, name);
+}
+
+struct nn_tensor *params_get(struct params_reader *r, const char *fmt, ...)
+{
+    static float nothing[1];
+    char name[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    struct nn_tensor *t = bind(r->set, r->nn, name);
+    if (t != NULL)
+        return t;
+    if (r->rc == ERR_OK)
+        r->rc = err_set(r->err, ERR_FORMAT, "%s: tensor %s is missing", r->file, name);
+    return nn_input(r->nn, nothing, 1, (const int64_t[]){1});
+}

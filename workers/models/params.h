@@ -1,0 +1,48 @@
+/* params.h - the named weights of one network, in f32.
+ * Why:    image models and trainers find weights by the names of the published folders; one set serves
+ *         loading, a forward, the optimiser and saving.
+ * Owner:  the set owns numbers and names; tensors handed out are views for one step.
+ * Ranks:  not collective. */
+#ifndef MUSTER_PARAMS_H
+#define MUSTER_PARAMS_H
+
+#include "workers/models/nn.h"
+#include "workers/weights/tensorfile.h"
+
+struct param {
+    char *name;
+    int n_dims;
+    int64_t shape[NN_DIMS_MAX], n;
+    float *data;                /* [shape] */
+    bool frozen;                /* a buffer: in the file, not trained */
+    struct nn_tensor *bound;    /* the tensor of this step; NULL when the step did not use it */
+};
+
+struct params {
+    struct param *p;            /* in order of name */
+    int n, cap;
+    bool train;                 /* tensors want gradients */
+};
+
+void params_free(struct params *s);     /* accepts a zeroed set */
+/* A new entry of zeros; NULL when the name is taken or memory is out. Entries stay where they are only
+ * until the next add. */
+struct param *params_add(struct params *s, const char *name, int n_dims, const int64_t *shape);
+/* All tensors of a file as f32; errors name the tensor. */
+int params_load(struct params *s, struct tensorfile *t, struct err *err);
+struct param *params_find(const struct params *s, const char *name);
+
+/* Begins a step: no tensor is bound. */
+void params_begin(struct params *s);
+/* The tensor of a name made as by printf; NULL when there is none. */
+struct nn_tensor *params_maybe(struct params *s, struct nn *nn, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Looks up many: the first name that is missing or of another shape is kept, so that a forward reads
+ * its weights without a check at each line, and asks once at the end. */
+struct params_reader { struct params *set; struct nn *nn; const char *file; struct err *err; int rc; };
+/* shape: wanted dims, 0 at the end; -1 any. Returns a tensor in any case (zeros when missing). */
+struct nn_tensor *params_get(struct params_reader *r, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif
