@@ -168,6 +168,11 @@ struct nn_tensor *nn_concat(struct nn *nn, struct nn_tensor *a, struct nn_tensor
 /* x[.., begin:end, ..] along axis > 0 */
 struct nn_tensor *nn_slice(struct nn *nn, struct nn_tensor *x, int axis, int64_t begin, int64_t end);
 struct nn_tensor *nn_transpose(struct nn *nn, struct nn_tensor *x, const int *axes);
+/* x [b, t, d], index [b] -> [b, d]: row index[i] of sample i. */
+struct nn_tensor *nn_pick(struct nn *nn, struct nn_tensor *x, const int32_t *index);
+/* [b, t, h d] -> [b, h, t, d] and back. */
+struct nn_tensor *nn_split_heads(struct nn *nn, struct nn_tensor *x, int heads);
+struct nn_tensor *nn_join_heads(struct nn *nn, struct nn_tensor *x);
 /* The same numbers under another shape (axis 0 stays a multiple of the batch). */
 struct nn_tensor *nn_reshape(struct nn *nn, struct nn_tensor *x, int n_dims, const int64_t *shape);
 /* Over the axes in the bit mask. Collective when axis 0 is among them and there is a sync. */

@@ -425,6 +425,55 @@ struct nn_tensor *nn_unpatchify(struct nn *nn, struct nn_tensor *x, int patch, i
     return y;
 }
 
+struct pick_job { struct nn *nn; struct nn_tensor *x, *y; const int32_t *index; bool back; };
+
+static void pick_part(void *ctx, int part)
+{
+    const struct pick_job *j = ctx;
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    int64_t d = j->x->shape[2];
+    for (int64_t b = r.begin; b < r.end; b++) {
+        int64_t at = (b * j->x->shape[1] + j->index[b]) * d;
+        if (j->back)
+            j->nn->kernels->add(j->x->grad + at, j->x->grad + at, j->y->grad + b * d, d);
+        else
+            memcpy(j->y->data + b * d, j->x->data + at, (size_t)d * sizeof(float));
+    }
+}
+
+static void pick_backward(struct nn *nn, const struct nn_node *node)
+{
+    struct pick_job j = {nn, node->in[0], node->out, node->saved[0], true};
+    nn_grad(nn, j.x);
+    nn_parts(nn, pick_part, &j);
+}
+
+struct nn_tensor *nn_pick(struct nn *nn, struct nn_tensor *x, const int32_t *index)
+{
+    ASSERT(x->n_dims == 3);
+    for (int64_t b = 0; b < x->shape[0]; b++)
+        ASSERT(index[b] >= 0 && index[b] < x->shape[1]);
+    struct pick_job j = {nn, x, nn_new(nn, 2, (const int64_t[]){x->shape[0], x->shape[2]}), index, false};
+    nn_parts(nn, pick_part, &j);
+    struct nn_node *node = nn_record(nn, j.y, pick_backward, x, NULL, NULL);
+    if (node != NULL)
+        node->saved[0] = (void *)(uintptr_t)index;
+    return j.y;
+}
+
+struct nn_tensor *nn_split_heads(struct nn *nn, struct nn_tensor *x, int heads)
+{
+    const int64_t shape[4] = {x->shape[0], x->shape[1], heads, x->shape[2] / heads};
+    ASSERT(x->n_dims == 3 && x->shape[2] % heads == 0);
+    return nn_transpose(nn, nn_reshape(nn, x, 4, shape), (const int[]){0, 2, 1, 3});
+}
+
+struct nn_tensor *nn_join_heads(struct nn *nn, struct nn_tensor *x)
+{
+    const int64_t shape[3] = {x->shape[0], x->shape[2], x->shape[1] * x->shape[3]};
+    return nn_reshape(nn, nn_transpose(nn, x, (const int[]){0, 2, 1, 3}), 3, shape);
+}
+
 /* --- fixed embeddings */
 
 struct nn_tensor *nn_timestep_embedding(struct nn *nn, const double *t, int64_t n, int dim)

@@ -95,6 +95,31 @@ int params_load(struct params *s, struct tensorfile *t, struct err *err)
     return ERR_OK;
 }
 
+int params_expect(const struct params *s, const char *name, const char *file, struct err *err,
+                  int n_dims, ...)
+{
+    const struct param *p = params_find(s, name);
+    char want[96] = "", have[96] = "";
+    bool same = p != NULL && p->n_dims == n_dims;
+    va_list ap;
+    va_start(ap, n_dims);
+    for (int i = 0, at = 0; i < n_dims; i++) {
+        int size = va_arg(ap, int);
+        same = same && p->shape[i] == size;
+        at += snprintf(want + at, sizeof want - (size_t)at, "%s%d", i > 0 ? ", " : "", size);
+    }
+    va_end(ap);
+    if (same)
+        return ERR_OK;
+    if (p == NULL)
+        return err_set(err, ERR_FORMAT, "%s: tensor %s is missing", file, name);
+    for (int i = 0, at = 0; i < p->n_dims; i++)
+        at += snprintf(have + at, sizeof have - (size_t)at, "%s%lld", i > 0 ? ", " : "",
+                       (long long)p->shape[i]);
+    return err_set(err, ERR_FORMAT, "%s: tensor %s is [%s], the configuration says [%s]", file, name, have,
+                   want);
+}
+
 void params_begin(struct params *s)
 {
     for (int i = 0; i < s->n; i++)

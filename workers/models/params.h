@@ -32,16 +32,20 @@ struct param *params_add(struct params *s, const char *name, int n_dims, const i
 int params_load(struct params *s, struct tensorfile *t, struct err *err);
 struct param *params_find(const struct params *s, const char *name);
 
+/* ERR_FORMAT unless `name` is there with n_dims dimensions of the sizes that follow (ints). */
+int params_expect(const struct params *s, const char *name, const char *file, struct err *err,
+                  int n_dims, ...);
+
 /* Begins a step: no tensor is bound. */
 void params_begin(struct params *s);
 /* The tensor of a name made as by printf; NULL when there is none. */
 struct nn_tensor *params_maybe(struct params *s, struct nn *nn, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Looks up many: the first name that is missing or of another shape is kept, so that a forward reads
- * its weights without a check at each line, and asks once at the end. */
+/* Looks up many after params_expect has found them: a forward reads its weights without a check at
+ * each line. */
 struct params_reader { struct params *set; struct nn *nn; const char *file; struct err *err; int rc; };
-/* shape: wanted dims, 0 at the end; -1 any. Returns a tensor in any case (zeros when missing). */
+/* Returns a tensor in any case; one that is missing has no use but to go on to the check. */
 struct nn_tensor *params_get(struct params_reader *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 

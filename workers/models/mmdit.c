@@ -1,0 +1,296 @@
+#include "workers/models/mmdit.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TIME_WIDTH = 256 };
+static const double NORM_EPS = 1e-6;
+
+/* --- configuration */
+
+static int read_size(const json_t *config, const char *key, int otherwise, int *out, const char *file,
+                     struct err *err)
+{
+    const json_t *v = json_object_get(config, key);
+    json_int_t n = json_is_integer(v) ? json_integer_value(v) : otherwise;
+    if (n < 1 || n > 1 << 20)
+        return err_set(err, ERR_FORMAT, "%s: %s is %lld", file, key, (long long)n);
+    *out = (int)n;
+    return ERR_OK;
+}
+
+int mmdit_config_read(struct mmdit_config *c, const json_t *config, const char *file, struct err *err)
+{
+    const json_t *norm = json_object_get(config, "qk_norm");
+    const json_t *dual = json_object_get(config, "dual_attention_layers");
+    memset(c, 0, sizeof *c);
+    TRY(read_size(config, "in_channels", 16, &c->in_channels, file, err));
+    TRY(read_size(config, "out_channels", 16, &c->out_channels, file, err));
+    TRY(read_size(config, "patch_size", 2, &c->patch, file, err));
+    TRY(read_size(config, "sample_size", 128, &c->sample, file, err));
+    TRY(read_size(config, "num_layers", 18, &c->layers, file, err));
+    TRY(read_size(config, "num_attention_heads", 18, &c->heads, file, err));
+    TRY(read_size(config, "attention_head_dim", 64, &c->head_dim, file, err));
+    TRY(read_size(config, "joint_attention_dim", 4096, &c->joint, file, err));
+    TRY(read_size(config, "caption_projection_dim", 1152, &c->caption, file, err));
+    TRY(read_size(config, "pooled_projection_dim", 2048, &c->pooled, file, err));
+    TRY(read_size(config, "pos_embed_max_size", 96, &c->positions, file, err));
+    if (c->layers > MMDIT_LAYERS_MAX || c->caption != c->heads * c->head_dim)
+        return err_set(err, ERR_FORMAT, "%s: %d layers (at most %d), caption_projection_dim %d is not "
+                       "%d heads of %d", file, c->layers, MMDIT_LAYERS_MAX, c->caption, c->heads,
+                       c->head_dim);
+    if (json_is_string(norm) && strcmp(json_string_value(norm), "rms_norm") != 0)
+        return err_set(err, ERR_FORMAT, "%s: qk_norm %s: rms_norm is known", file,
+                       json_string_value(norm));
+    c->qk_norm = json_is_string(norm);
+    for (size_t i = 0; i < json_array_size(dual); i++) {
+        json_int_t at = json_integer_value(json_array_get(dual, i));
+        if (at < 0 || at >= c->layers)
+            return err_set(err, ERR_FORMAT, "%s: dual_attention_layers names layer %lld of %d", file,
+                           (long long)at, c->layers);
+        c->dual[at] = true;
+    }
+    return ERR_OK;
+}
+
+/* --- what must be there */
+
+struct checker { const struct params *w; const char *file; struct err *err; char prefix[64]; };
+
+static int expect_linear(const struct checker *k, const char *name, int out, int in)
+{
+    char full[256];
+    snprintf(full, sizeof full, "%s%s.weight", k->prefix, name);
+    TRY(params_expect(k->w, full, k->file, k->err, 2, out, in));
+    snprintf(full, sizeof full, "%s%s.bias", k->prefix, name);
+    return params_expect(k->w, full, k->file, k->err, 1, out);
+}
+
+static int expect_norms(const struct checker *k, const char *attn, bool added, int head_dim)
+{
+    static const char *const names[4] = {"norm_q", "norm_k", "norm_added_q", "norm_added_k"};
+    for (int i = 0; i < (added ? 4 : 2); i++) {
+        char full[256];
+        snprintf(full, sizeof full, "%s%s.%s.weight", k->prefix, attn, names[i]);
+        TRY(params_expect(k->w, full, k->file, k->err, 1, head_dim));
+    }
+    return ERR_OK;
+}
+
+static int check_block(const struct mmdit_config *c, struct checker *k, int i)
+{
+    static const char *const both[6] = {"attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj",
+                                        "attn.add_k_proj", "attn.add_v_proj"};
+    static const char *const second[4] = {"attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"};
+    bool last = i == c->layers - 1;
+    int d = c->caption;
+    snprintf(k->prefix, sizeof k->prefix, "transformer_blocks.%d.", i);
+    TRY(expect_linear(k, "norm1.linear", (c->dual[i] ? 9 : 6) * d, d));
+    TRY(expect_linear(k, "norm1_context.linear", (last ? 2 : 6) * d, d));
+    for (int n = 0; n < 6; n++)
+        TRY(expect_linear(k, both[n], d, d));
+    TRY(expect_linear(k, "attn.to_out.0", d, d));
+    if (c->qk_norm)
+        TRY(expect_norms(k, "attn", true, c->head_dim));
+    for (int n = 0; n < 4 && c->dual[i]; n++)
+        TRY(expect_linear(k, second[n], d, d));
+    if (c->dual[i] && c->qk_norm)
+        TRY(expect_norms(k, "attn2", false, c->head_dim));
+    TRY(expect_linear(k, "ff.net.0.proj", 4 * d, d));
+    TRY(expect_linear(k, "ff.net.2", d, 4 * d));
+    if (last)
+        return ERR_OK;
+    TRY(expect_linear(k, "attn.to_add_out", d, d));
+    TRY(expect_linear(k, "ff_context.net.0.proj", 4 * d, d));
+    return expect_linear(k, "ff_context.net.2", d, 4 * d);
+}
+
+int mmdit_check(const struct mmdit_config *c, const struct params *w, const char *file, struct err *err)
+{
+    struct checker k = {w, file, err, ""};
+    int d = c->caption, tokens = c->positions * c->positions;
+    TRY(params_expect(w, "pos_embed.proj.weight", file, err, 4, d, c->in_channels, c->patch, c->patch));
+    TRY(params_expect(w, "pos_embed.proj.bias", file, err, 1, d));
+    TRY(params_expect(w, "pos_embed.pos_embed", file, err, 3, 1, tokens, d));
+    TRY(expect_linear(&k, "time_text_embed.timestep_embedder.linear_1", d, TIME_WIDTH));
+    TRY(expect_linear(&k, "time_text_embed.timestep_embedder.linear_2", d, d));
+    TRY(expect_linear(&k, "time_text_embed.text_embedder.linear_1", d, c->pooled));
+    TRY(expect_linear(&k, "time_text_embed.text_embedder.linear_2", d, d));
+    TRY(expect_linear(&k, "context_embedder", d, c->joint));
+    TRY(expect_linear(&k, "norm_out.linear", 2 * d, d));
+    TRY(expect_linear(&k, "proj_out", c->patch * c->patch * c->out_channels, d));
+    for (int i = 0; i < c->layers; i++)
+        TRY(check_block(c, &k, i));
+    return ERR_OK;
+}
+
+/* --- forward */
+
+struct forward {
+    struct nn *nn;
+    const struct mmdit_config *c;
+    struct params_reader r;
+    struct nn_tensor *active;       /* silu(temb) [b, d]: what every modulation starts from */
+    int block;
+};
+
+static struct nn_tensor *linear(struct forward *f, struct nn_tensor *x, const char *name)
+{
+    return nn_linear(f->nn, x, params_get(&f->r, "%s.weight", name), params_get(&f->r, "%s.bias", name));
+}
+
+static struct nn_tensor *block_linear(struct forward *f, struct nn_tensor *x, const char *name)
+{
+    char full[128];
+    snprintf(full, sizeof full, "transformer_blocks.%d.%s", f->block, name);
+    return linear(f, x, full);
+}
+
+static struct nn_tensor *plain_norm(struct forward *f, struct nn_tensor *x)
+{
+    return nn_layer_norm(f->nn, x, NULL, NULL, NORM_EPS);
+}
+
+/* Chunk i of a modulation [b, n d]. */
+static struct nn_tensor *chunk(struct forward *f, struct nn_tensor *m, int i)
+{
+    int d = f->c->caption;
+    return nn_slice(f->nn, m, 1, (int64_t)i * d, (int64_t)(i + 1) * d);
+}
+
+/* LN(x) (1 + scale) + shift, with chunks of m. */
+static struct nn_tensor *adaptive(struct forward *f, struct nn_tensor *x, struct nn_tensor *m, int scale,
+                                  int shift)
+{
+    return nn_modulate(f->nn, plain_norm(f, x), chunk(f, m, scale), chunk(f, m, shift));
+}
+
+/* Heads [b, h, t, head_dim] of a projection, normalised where the model does (norm NULL: v). */
+static struct nn_tensor *heads_of(struct forward *f, struct nn_tensor *x, const char *proj,
+                                  const char *norm)
+{
+    struct nn_tensor *y = nn_split_heads(f->nn, block_linear(f, x, proj), f->c->heads);
+    if (norm == NULL || !f->c->qk_norm)
+        return y;
+    return nn_rms_norm(f->nn, y,
+                       params_get(&f->r, "transformer_blocks.%d.%s.weight", f->block, norm), NORM_EPS);
+}
+
+static struct nn_tensor *feed_forward(struct forward *f, struct nn_tensor *x, const char *first,
+                                      const char *second)
+{
+    struct nn_tensor *h = nn_activation(f->nn, block_linear(f, x, first), NN_GELU_TANH, 0);
+    return block_linear(f, h, second);
+}
+
+/* One attention over the tokens of both streams, the picture's first; the halves into x_out, c_out. */
+static void joint_attention(struct forward *f, struct nn_tensor *x, struct nn_tensor *c, bool last,
+                            struct nn_tensor **x_out, struct nn_tensor **c_out)
+{
+    struct nn *nn = f->nn;
+    struct nn_tensor *q = nn_concat(nn, heads_of(f, x, "attn.to_q", "attn.norm_q"),
+                                    heads_of(f, c, "attn.add_q_proj", "attn.norm_added_q"), 2);
+    struct nn_tensor *k = nn_concat(nn, heads_of(f, x, "attn.to_k", "attn.norm_k"),
+                                    heads_of(f, c, "attn.add_k_proj", "attn.norm_added_k"), 2);
+    struct nn_tensor *v = nn_concat(nn, heads_of(f, x, "attn.to_v", NULL),
+                                    heads_of(f, c, "attn.add_v_proj", NULL), 2);
+    struct nn_tensor *y = nn_join_heads(nn, nn_attention(nn, q, k, v, false, NULL));
+    *x_out = block_linear(f, nn_slice(nn, y, 1, 0, x->shape[1]), "attn.to_out.0");
+    if (!last)
+        *c_out = block_linear(f, nn_slice(nn, y, 1, x->shape[1], y->shape[1]), "attn.to_add_out");
+}
+
+static struct nn_tensor *self_attention(struct forward *f, struct nn_tensor *x)
+{
+    struct nn_tensor *q = heads_of(f, x, "attn2.to_q", "attn2.norm_q");
+    struct nn_tensor *k = heads_of(f, x, "attn2.to_k", "attn2.norm_k");
+    struct nn_tensor *v = heads_of(f, x, "attn2.to_v", NULL);
+    struct nn_tensor *y = nn_join_heads(f->nn, nn_attention(f->nn, q, k, v, false, NULL));
+    return block_linear(f, y, "attn2.to_out.0");
+}
+
+/* Modulations come as shift, scale, gate for attention, then for the MLP (then shift, scale, gate of the
+ * second attention); the last block's context only as scale, shift. */
+static void run_block(struct forward *f, struct nn_tensor **x, struct nn_tensor **c)
+{
+    struct nn *nn = f->nn;
+    bool last = f->block == f->c->layers - 1, dual = f->c->dual[f->block];
+    struct nn_tensor *m = block_linear(f, f->active, "norm1.linear");
+    struct nn_tensor *n = block_linear(f, f->active, "norm1_context.linear");
+    struct nn_tensor *u = adaptive(f, *x, m, 1, 0);
+    struct nn_tensor *w = last ? adaptive(f, *c, n, 0, 1) : adaptive(f, *c, n, 1, 0);
+    struct nn_tensor *from_x = NULL, *from_c = NULL, *before = *x;
+    joint_attention(f, u, w, last, &from_x, &from_c);
+    *x = nn_gate(nn, *x, chunk(f, m, 2), from_x);
+    if (dual)
+        *x = nn_gate(nn, *x, chunk(f, m, 8), self_attention(f, adaptive(f, before, m, 7, 6)));
+    *x = nn_gate(nn, *x, chunk(f, m, 5),
+                 feed_forward(f, adaptive(f, *x, m, 4, 3), "ff.net.0.proj", "ff.net.2"));
+    if (last)
+        return;
+    *c = nn_gate(nn, *c, chunk(f, n, 2), from_c);
+    *c = nn_gate(nn, *c, chunk(f, n, 5),
+                 feed_forward(f, adaptive(f, *c, n, 4, 3), "ff_context.net.0.proj",
+                              "ff_context.net.2"));
+}
+
+/* The stored table cropped to rows x cols from its centre, [1, rows cols, d]. */
+static struct nn_tensor *cropped_positions(struct forward *f, int64_t rows, int64_t cols)
+{
+    int64_t m = f->c->positions, d = f->c->caption, top = (m - rows) / 2, left = (m - cols) / 2;
+    const float *table = params_find(f->r.set, "pos_embed.pos_embed")->data;
+    struct nn_tensor *y = nn_new(f->nn, 3, (const int64_t[]){1, rows * cols, d});
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(y->data + r * cols * d, table + ((top + r) * m + left) * d,
+               (size_t)(cols * d) * sizeof(float));
+    return y;
+}
+
+static struct nn_tensor *embed_patches(struct forward *f, struct nn_tensor *x)
+{
+    const struct mmdit_config *c = f->c;
+    struct nn_tensor *w = params_get(&f->r, "pos_embed.proj.weight");
+    const int64_t flat[2] = {c->caption, (int64_t)c->in_channels * c->patch * c->patch};
+    struct nn_tensor *h = nn_linear(f->nn, nn_patchify(f->nn, x, c->patch),
+                                    nn_reshape(f->nn, w, 2, flat),
+                                    params_get(&f->r, "pos_embed.proj.bias"));
+    return nn_add(f->nn, h, cropped_positions(f, x->shape[2] / c->patch, x->shape[3] / c->patch));
+}
+
+static struct nn_tensor *embed_time(struct forward *f, const double *time, int64_t b,
+                                    struct nn_tensor *pooled)
+{
+    struct nn *nn = f->nn;
+    struct nn_tensor *t = nn_timestep_embedding(nn, time, b, TIME_WIDTH);
+    t = nn_activation(nn, linear(f, t, "time_text_embed.timestep_embedder.linear_1"), NN_SILU, 0);
+    t = linear(f, t, "time_text_embed.timestep_embedder.linear_2");
+    struct nn_tensor *p = linear(f, pooled, "time_text_embed.text_embedder.linear_1");
+    p = linear(f, nn_activation(nn, p, NN_SILU, 0), "time_text_embed.text_embedder.linear_2");
+    return nn_add(nn, t, p);
+}
+
+int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w, const char *file,
+                  struct nn_tensor *x, const double *time, struct nn_tensor *context,
+                  struct nn_tensor *pooled, struct nn_tensor **out, struct err *err)
+{
+    struct forward f = {nn, c, {w, nn, file, err, ERR_OK}, NULL, 0};
+    int64_t rows = x->shape[2] / c->patch, cols = x->shape[3] / c->patch;
+    if (x->shape[1] != c->in_channels || x->shape[2] % c->patch != 0 || x->shape[3] % c->patch != 0 ||
+        rows > c->positions || cols > c->positions || rows < 1 || cols < 1)
+        return err_set(err, ERR_INVAL,
+                       "%s: a picture of %lld x %lld with %lld channels; it takes %d channels and "
+                       "multiples of %d up to %d", file, (long long)x->shape[3],
+                       (long long)x->shape[2], (long long)x->shape[1], c->in_channels, c->patch,
+                       c->patch * c->positions);
+    if (context->shape[2] != c->joint || pooled->shape[1] != c->pooled)
+        return err_set(err, ERR_INVAL, "%s: the text is %lld and %lld wide, expected %d and %d", file,
+                       (long long)context->shape[2], (long long)pooled->shape[1], c->joint, c->pooled);
+    f.active = nn_activation(nn, embed_time(&f, time, x->shape[0], pooled), NN_SILU, 0);
+    struct nn_tensor *h = embed_patches(&f, x), *text = linear(&f, context, "context_embedder");
+    for (f.block = 0; f.block < c->layers; f.block++)
+        run_block(&f, &h, &text);
+    struct nn_tensor *m = linear(&f, f.active, "norm_out.linear");
+    h = linear(&f, adaptive(&f, h, m, 0, 1), "proj_out");
+    *out = nn_unpatchify(nn, h, c->patch, (int)rows, (int)cols);
+    return f.r.rc;
+}
