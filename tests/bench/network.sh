@@ -19,7 +19,8 @@ trap 'exit 130' INT TERM
 
 bench() {
     "$@" "$PWD/build/muster" bench -m "$model" --threads "$threads" --prefill 16 --decode 48 \
-        --repeat 5 --layouts 2x1,1x2 2> /dev/null 9>&- | grep -vE 'limits|prefill'
+        --repeat 5 --layouts 2x1,1x2 2> /dev/null 9>&- |
+        awk '/^  prefill/ { skip = 1 } /^tp|^  decode/ { skip = 0 } !skip && !/^limits/'
 }
 
 echo "one host, shared memory"
