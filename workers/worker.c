@@ -262,14 +262,25 @@ static const char *name_of(const Muster__Envelope *m)
     }
 }
 
+/* Says it back: the coordinator takes messages until then. */
+static int stop(struct worker *w, const Muster__Stop *s)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__Stop bye = MUSTER__STOP__INIT;
+    w->stopped = true;
+    w->exit_code = s->code;
+    bye.code = s->code;
+    m.body_case = MUSTER__ENVELOPE__BODY_STOP;
+    m.stop = &bye;
+    send(w, &m, NULL);      /* nobody left to hear it: no matter */
+    return ERR_OK;
+}
+
 static int serve(struct worker *w, const Muster__Envelope *m, struct err *err)
 {
     w->comm->doing = name_of(m);
     switch (m->body_case) {
-    case MUSTER__ENVELOPE__BODY_STOP:
-        w->stopped = true;
-        w->exit_code = m->stop->code;
-        return ERR_OK;
+    case MUSTER__ENVELOPE__BODY_STOP: return stop(w, m->stop);
     case MUSTER__ENVELOPE__BODY_DESCRIBE: return describe(w, m->describe, err);
     case MUSTER__ENVELOPE__BODY_LOAD: return load(w, m->load, err);
     case MUSTER__ENVELOPE__BODY_STEP: return step(w, m->step, err);

@@ -182,6 +182,26 @@ int cluster_open(struct cluster *c, struct comm *comm, struct err *err)
     return check_versions(c, err);
 }
 
+/* Workers say Stop back when they stop; until then one of them may be waiting for us to take a message
+ * that no longer matters. */
+static void drain(struct cluster *c)
+{
+    int64_t begun = comm_now_us(c->comm), waited = 0;
+    int left = c->n_workers;
+    while (left > 0 && waited < STOP_PATIENCE_US) {
+        Muster__Envelope *m;
+        int peer;
+        struct err ignored = {0};
+        arena_reset(&c->mem);
+        outbox_flush(&c->outbox, 0);
+        if (wire_poll(c->comm, COMM_CONTROL, &c->mem, &peer, &m, &ignored) == ERR_OK && m != NULL)
+            left -= m->body_case == MUSTER__ENVELOPE__BODY_STOP;
+        else
+            nap(NAP_US);
+        waited = comm_now_us(c->comm) - begun;
+    }
+}
+
 void cluster_close(struct cluster *c, int exit_code)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
@@ -191,7 +211,7 @@ void cluster_close(struct cluster *c, int exit_code)
     m.stop = &stop;
     if (c->comm != NULL && c->all != NULL) {
         outbox_send(&c->outbox, c->all, c->n_workers, &m, NULL);
-        outbox_flush(&c->outbox, STOP_PATIENCE_US);
+        drain(c);
         outbox_free(&c->outbox);
     }
     free(c->all);
