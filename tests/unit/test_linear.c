@@ -234,6 +234,29 @@ static void test_every_type(void **state)
     }
 }
 
+/* The row for processors with fast bf16 pairs, wherever the instruction exists at all. */
+static void test_bf16_pairs(void **state)
+{
+    (void)state;
+    if (!isa_has_bf16())
+        skip();
+    struct fixture f = fixture_make(DT_BF16);
+    struct linear_panel w = linear_panel_at(&f.l, 0, 0);
+    size_t xs = linear_x_stride(FAMILY_BF16, f.l.k);
+    uint8_t *x = aligned(xs * 15);
+    float got[2][15 * 32];
+    for (int r = 0; r < 15; r++)
+        linear_kernels_plain.prepare_bf16(x + (size_t)r * xs, sizeof(struct linear_xpairs),
+                                          f.x + r * f.l.k, f.l.k);
+    for (int i = 0; i < 15 * 32; i++)
+        got[0][i] = got[1][i] = (float)i;
+    linear_kernels_plain.dot_bf16((const uint16_t *)w.q, linear_blocks(f.l.k), 0, x, xs, 15, got[0]);
+    linear_dot_bf16_avx512bf16((const uint16_t *)w.q, linear_blocks(f.l.k), 0, x, xs, 15, got[1]);
+    assert_memory_equal(got[0], got[1], sizeof got[0]);
+    free(x);
+    fixture_free(&f);
+}
+
 static void test_sizes_stay_near_the_file(void **state)
 {
     (void)state;
@@ -310,6 +333,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type),
+        cmocka_unit_test(test_bf16_pairs),
         cmocka_unit_test(test_sizes_stay_near_the_file),
         cmocka_unit_test(test_nan_scales_are_refused),
         cmocka_unit_test(test_family_says_whether_roles_differ),

@@ -68,6 +68,8 @@ bool isa_has_bf16(void)
     return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 
+bool isa_has_fast_bf16(void) { return isa_has_bf16() && __builtin_cpu_is("amd"); }
+
 const char *isa_name(enum isa isa)
 {
     return isa >= 0 && isa < ISA_COUNT ? names[isa] : "unknown";

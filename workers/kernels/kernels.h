@@ -19,8 +19,10 @@ enum role { ROLE_KIND_PROMPT = 0, ROLE_KIND_GENERATED = 1 };
 
 /* Best row that this processor and system can run (asks the kernel for AMX tiles once). */
 enum isa isa_detect(void);
-/* AVX512_BF16: bf16 dot products. Only a speed: the rows without it give the same bits. */
+/* AVX512_BF16: bf16 dot products; and where they are as fast as fma. Only a speed: the rows without it
+ * give the same bits (but for subnormal numbers). */
 bool isa_has_bf16(void);
+bool isa_has_fast_bf16(void);
 const char *isa_name(enum isa isa);
 /* From a name; -1 unknown. */
 int isa_named(const char *name);

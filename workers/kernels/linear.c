@@ -68,7 +68,8 @@ struct linear_choice linear_choose(enum dtype type, enum isa isa, enum compute c
         INHERIT(expand, t->expand[type]);
         INHERIT(expand_tiles, t->expand_tiles[type]);
         INHERIT(dot_f32, t->dot_f32);
-        if (i >= ISA_AVX512 && isa_has_bf16())
+        INHERIT(dot_f16, t->dot_f16);
+        if (i >= ISA_AVX512 && isa_has_fast_bf16())
             INHERIT(dot_bf16, linear_dot_bf16_avx512bf16);
         INHERIT(dot_bf16, t->dot_bf16);
         INHERIT(dot_tiles, t->dot_tiles);
@@ -103,7 +104,7 @@ size_t linear_x_stride(enum linear_family family, int k)
     case FAMILY_Q8:
         return (blocks | 1) * sizeof(struct linear_xblock);
     case FAMILY_BF16:
-        return (blocks | 1) * 64;
+        return (3 * blocks | 1) * 64;
     case FAMILY_TILES:
         return blocks * 1024;
     default:
@@ -155,8 +156,9 @@ void linear_x_prepare(const struct linear *l, enum isa isa, enum compute compute
                               : c.family == FAMILY_BF16 ? c.prepare_bf16
                                                         : prepare_f32;
     size_t stride = linear_x_stride(c.family, k);
+    size_t step = c.family == FAMILY_BF16 ? sizeof(struct linear_xpairs) : sizeof(struct linear_xblock);
     for (int r = r0; r < r1; r++)
-        prepare((uint8_t *)xq + (size_t)r * stride, 64, x + r * ldx, k);
+        prepare((uint8_t *)xq + (size_t)r * stride, step, x + r * ldx, k);
     for (int r = n_rows; c.family == FAMILY_F32_BLAS && r1 == n_rows && r % LINEAR_BLAS_ROWS; r++)
         memset((uint8_t *)xq + (size_t)r * stride, 0, stride);
 }

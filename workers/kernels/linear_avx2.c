@@ -300,16 +300,21 @@ FOLDED void prefetch_pair(const void *at, size_t ahead)
     }
 }
 
-FOLDED void f32_rows(int rows, const float *w, int k, size_t ahead, const uint8_t *x, size_t xs,
-                     float *acc)
+/* 8 weights from lane `lane` on, f32 or (half) f16. */
+FOLDED __m256 load_weights(bool half, const uint8_t *w, int lane)
+{
+    return half ? load_f16(w + 2 * lane) : _mm256_loadu_ps((const float *)w + lane);
+}
+
+FOLDED void f32_rows(int rows, bool half, const uint8_t *w, int k, size_t ahead, const uint8_t *x,
+                     size_t xs, float *acc)
 {
     __m256 a[3][4];     /* even low, even high, odd low, odd high lanes */
     load_acc(rows, acc, a);
     for (int i = 0; i < k; i += 2) {
-        const float *at = w + 16 * (size_t)i;
-        prefetch_pair(at, ahead);
-        UNROLL for (int j = 0; j < 2; j++) {
-            __m256 low = _mm256_loadu_ps(at + 16 * j), high = _mm256_loadu_ps(at + 16 * j + 8);
+        prefetch_pair(w, ahead);
+        UNROLL for (int j = 0; j < 2; j++, w += half ? 32 : 64) {
+            __m256 low = load_weights(half, w, 0), high = load_weights(half, w, 8);
             UNROLL for (int r = 0; r < rows; r++) {
                 __m256 xr = _mm256_broadcast_ss((const float *)(x + (size_t)r * xs) + i + j);
                 a[r][2 * j] = _mm256_fmadd_ps(low, xr, a[r][2 * j]);
@@ -320,54 +325,63 @@ FOLDED void f32_rows(int rows, const float *w, int k, size_t ahead, const uint8_
     store_acc(rows, acc, a);
 }
 
-static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
-                    float *acc)
+FOLDED void f32_all(bool half, const void *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                    int n_rows, float *acc)
 {
     int r = 0;
     for (; r + 3 <= n_rows; r += 3, ahead = 0)
-        f32_rows(3, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        f32_rows(3, half, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
     for (; r < n_rows; r++, ahead = 0)
-        f32_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        f32_rows(1, half, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+}
+
+static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                    float *acc)
+{
+    f32_all(false, w, k, ahead, x, xs, n_rows, acc);
+}
+
+static void dot_f16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                    float *acc)
+{
+    f32_all(true, w, k, ahead, x, xs, n_rows, acc);
 }
 
 /* One pair of bf16 per lane and of x: exact products, odd element first. */
-FOLDED __m256 pair(__m256i w, const uint16_t *x, __m256 acc)
+FOLDED __m256 pair(__m256 even, __m256 odd, const float *x, __m256 acc)
 {
-    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
-    __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(w, high));
-    __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(w, 16));
-    acc = _mm256_fmadd_ps(odd, _mm256_set1_ps(dtype_bf16_to_f32(x[1])), acc);
-    return _mm256_fmadd_ps(even, _mm256_set1_ps(dtype_bf16_to_f32(x[0])), acc);
+    acc = _mm256_fmadd_ps(odd, _mm256_broadcast_ss(x + 1), acc);
+    return _mm256_fmadd_ps(even, _mm256_broadcast_ss(x), acc);
 }
 
-FOLDED void bf16_rows(int rows, const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
                       float *acc)
 {
+    const __m256i high = _mm256_set1_epi32((int)0xffff0000);
     __m256 a[3][4];
     load_acc(rows, acc, a);
-    for (int i = 0; i < k; i += 4) {
-        const uint16_t *at = w + 16 * (size_t)i;
-        prefetch_pair(at, ahead);
-        UNROLL for (int j = 0; j < 2; j++) {
-            __m256i low = load(at + 32 * j), high = load(at + 32 * j + 16);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const uint16_t *xr = (const uint16_t *)(x + (size_t)r * xs) + i + 2 * j;
-                a[r][2 * j] = pair(low, xr, a[r][2 * j]);
-                a[r][2 * j + 1] = pair(high, xr, a[r][2 * j + 1]);
-            }
+    for (int i = 0; i < 8 * n; i++, w += 64) {
+        size_t at = (size_t)(i / 8) * sizeof(struct linear_xpairs) + 64 + (size_t)(i % 8) * 16;
+        prefetch_pair(w, ahead);
+        UNROLL for (int j = 0; j < 4; j++) {        /* half j % 2 of the lanes of pair j / 2 */
+            __m256i v = load(w + 16 * j);
+            __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+            __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(v, high));
+            UNROLL for (int r = 0; r < rows; r++)
+                a[r][j] = pair(even, odd, (const float *)(x + (size_t)r * xs + at) + j / 2 * 2, a[r][j]);
         }
     }
     store_acc(rows, acc, a);
 }
 
-static void dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
                      float *acc)
 {
     int r = 0;
-    for (; r + 2 <= n_rows; r += 2, ahead = 0)
-        bf16_rows(2, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+    for (; r + 3 <= n_rows; r += 3, ahead = 0)
+        bf16_rows(3, w, n, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
     for (; r < n_rows; r++, ahead = 0)
-        bf16_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        bf16_rows(1, w, n, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
 }
 
 FOLDED float largest(__m256 v)
@@ -442,13 +456,17 @@ FOLDED __m256i round_bf16(const float *x)
 static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
 {
     for (int i = 0; i < k; i += 32, dst += step) {
+        struct linear_xpairs *out = (struct linear_xpairs *)dst;
         float tail[32] = {0};
         if (k - i < 32)
             memcpy(tail, x + i, (size_t)(k - i) * sizeof *x);
         const float *from = k - i < 32 ? tail : x + i;
         UNROLL for (int j = 0; j < 32; j += 16) {
-            __m256i v = _mm256_packus_epi32(round_bf16(from + j), round_bf16(from + j + 8));
-            _mm256_storeu_si256((__m256i *)(dst + 2 * j), _mm256_permute4x64_epi64(v, 0xd8));
+            __m256i low = round_bf16(from + j), high = round_bf16(from + j + 8);
+            __m256i v = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+            _mm256_storeu_si256((__m256i *)(out->h + j), v);
+            _mm256_storeu_si256((__m256i *)(out->f + j), _mm256_slli_epi32(low, 16));
+            _mm256_storeu_si256((__m256i *)(out->f + j + 8), _mm256_slli_epi32(high, 16));
         }
     }
 }
@@ -459,6 +477,7 @@ const struct linear_kernels linear_kernels_avx2 = {
     .dot_q8 = (linear_dot_q8 *const[DT_MAX]){LINEAR_CODE_TYPES(DOT)},
     .expand = {[DT_F16] = expand_f16, [DT_BF16] = expand_bf16, LINEAR_CODE_TYPES(EXPAND)},
     .dot_f32 = dot_f32,
+    .dot_f16 = dot_f16,
     .dot_bf16 = dot_bf16,
     .prepare_q8 = prepare_q8,
     .prepare_bf16 = prepare_bf16,

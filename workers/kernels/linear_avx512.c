@@ -143,21 +143,28 @@ static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out
     }
 }
 
-FOLDED void f32_rows(int rows, const float *w, int k, size_t ahead, const uint8_t *x, size_t xs,
-                     float *acc)
+/* 16 weights, f32 or (half) f16. */
+FOLDED __m512 load_weights(bool half, const uint8_t *w)
 {
+    return half ? load_f16(w) : _mm512_loadu_ps(w);
+}
+
+FOLDED void f32_rows(int rows, bool half, const uint8_t *w, int k, size_t ahead, const uint8_t *x,
+                     size_t xs, float *acc)
+{
+    const int line = half ? 32 : 64;
     __m512 even[8], odd[8];
     UNROLL for (int r = 0; r < rows; r++) {
         even[r] = _mm512_loadu_ps(acc + 32 * r);
         odd[r] = _mm512_loadu_ps(acc + 32 * r + 16);
     }
-    for (int i = 0; i < k; i += 2) {
-        const float *at = w + 16 * (size_t)i;
+    for (int i = 0; i < k; i += 2, w += 2 * line) {
         if (ahead) {
-            __builtin_prefetch((const uint8_t *)at + ahead, 0, 2);
-            __builtin_prefetch((const uint8_t *)at + ahead + 64, 0, 2);
+            __builtin_prefetch(w + ahead, 0, 2);
+            if (!half)
+                __builtin_prefetch(w + ahead + 64, 0, 2);
         }
-        __m512 w0 = _mm512_loadu_ps(at), w1 = _mm512_loadu_ps(at + 16);
+        __m512 w0 = load_weights(half, w), w1 = load_weights(half, w + line);
         UNROLL for (int r = 0; r < rows; r++) {
             const float *xr = (const float *)(x + (size_t)r * xs) + i;
             even[r] = _mm512_fmadd_ps(w0, _mm512_set1_ps(xr[0]), even[r]);
@@ -170,71 +177,95 @@ FOLDED void f32_rows(int rows, const float *w, int k, size_t ahead, const uint8_
     }
 }
 
-static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
-                    float *acc)
+FOLDED void f32_all(bool half, const void *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                    int n_rows, float *acc)
 {
     int r = 0;
     for (; r + 8 <= n_rows; r += 8, ahead = 0)
-        f32_rows(8, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        f32_rows(8, half, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
     if (n_rows & 4) {
-        f32_rows(4, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        f32_rows(4, half, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
         ahead = 0;
         r += 4;
     }
     if (n_rows & 2) {
-        f32_rows(2, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        f32_rows(2, half, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
         ahead = 0;
         r += 2;
     }
     if (n_rows & 1)
-        f32_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        f32_rows(1, half, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+}
+
+static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                    float *acc)
+{
+    f32_all(false, w, k, ahead, x, xs, n_rows, acc);
+}
+
+static void dot_f16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+                    float *acc)
+{
+    f32_all(true, w, k, ahead, x, xs, n_rows, acc);
 }
 
 /* One pair of bf16 per lane and of x: exact products, odd element first. */
-FOLDED __m512 pair(__m512i w, const uint16_t *x, __m512 acc)
+FOLDED __m512 pair(__m512 even, __m512 odd, const float *x, __m512 acc)
 {
-    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(w, high));
-    __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
-    acc = _mm512_fmadd_ps(odd, _mm512_set1_ps(dtype_bf16_to_f32(x[1])), acc);
-    return _mm512_fmadd_ps(even, _mm512_set1_ps(dtype_bf16_to_f32(x[0])), acc);
+    acc = _mm512_fmadd_ps(odd, _mm512_set1_ps(x[1]), acc);
+    return _mm512_fmadd_ps(even, _mm512_set1_ps(x[0]), acc);
 }
 
-FOLDED void bf16_rows(int rows, const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
                       float *acc)
 {
-    __m512 even[4], odd[4];
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    __m512 a[8], b[8];
     UNROLL for (int r = 0; r < rows; r++) {
-        even[r] = _mm512_loadu_ps(acc + 32 * r);
-        odd[r] = _mm512_loadu_ps(acc + 32 * r + 16);
+        a[r] = _mm512_loadu_ps(acc + 32 * r);
+        b[r] = _mm512_loadu_ps(acc + 32 * r + 16);
     }
-    for (int i = 0; i < k; i += 4) {
-        const uint16_t *at = w + 16 * (size_t)i;
+    for (int i = 0; i < 8 * n; i++, w += 64) {
         if (ahead) {
-            __builtin_prefetch((const uint8_t *)at + ahead, 0, 2);
-            __builtin_prefetch((const uint8_t *)at + ahead + 64, 0, 2);
+            __builtin_prefetch((const uint8_t *)w + ahead, 0, 2);
+            __builtin_prefetch((const uint8_t *)w + ahead + 64, 0, 2);
         }
-        __m512i w0 = load(at), w1 = load(at + 32);
+        __m512i w0 = load(w), w1 = load(w + 32);
+        __m512 even0 = _mm512_castsi512_ps(_mm512_slli_epi32(w0, 16));
+        __m512 even1 = _mm512_castsi512_ps(_mm512_slli_epi32(w1, 16));
+        __m512 odd0 = _mm512_castsi512_ps(_mm512_and_si512(w0, high));
+        __m512 odd1 = _mm512_castsi512_ps(_mm512_and_si512(w1, high));
+        size_t at = (size_t)(i / 8) * sizeof(struct linear_xpairs) + 64 + (size_t)(i % 8) * 16;
         UNROLL for (int r = 0; r < rows; r++) {
-            const uint16_t *xr = (const uint16_t *)(x + (size_t)r * xs) + i;
-            even[r] = pair(w0, xr, even[r]);
-            odd[r] = pair(w1, xr + 2, odd[r]);
+            const float *xr = (const float *)(x + (size_t)r * xs + at);
+            a[r] = pair(even0, odd0, xr, a[r]);
+            b[r] = pair(even1, odd1, xr + 2, b[r]);
         }
     }
     UNROLL for (int r = 0; r < rows; r++) {
-        _mm512_storeu_ps(acc + 32 * r, even[r]);
-        _mm512_storeu_ps(acc + 32 * r + 16, odd[r]);
+        _mm512_storeu_ps(acc + 32 * r, a[r]);
+        _mm512_storeu_ps(acc + 32 * r + 16, b[r]);
     }
 }
 
-static void dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
                      float *acc)
 {
     int r = 0;
-    for (; r + 4 <= n_rows; r += 4, ahead = 0)
-        bf16_rows(4, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
-    for (; r < n_rows; r++, ahead = 0)
-        bf16_rows(1, w, k, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+    for (; r + 8 <= n_rows; r += 8, ahead = 0)
+        bf16_rows(8, w, n, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+    if (n_rows & 4) {
+        bf16_rows(4, w, n, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        ahead = 0;
+        r += 4;
+    }
+    if (n_rows & 2) {
+        bf16_rows(2, w, n, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
+        ahead = 0;
+        r += 2;
+    }
+    if (n_rows & 1)
+        bf16_rows(1, w, n, ahead, x + (size_t)r * xs, xs, acc + 32 * r);
 }
 
 /* As the plain row, NaN included: max and min take the second operand then. */
@@ -283,6 +314,7 @@ const struct linear_kernels linear_kernels_avx512 = {
     .dot_q8 = (linear_dot_q8 *const[DT_MAX]){LINEAR_CODE_TYPES(DOT)},
     .expand = {[DT_F16] = expand_f16, [DT_BF16] = expand_bf16, LINEAR_CODE_TYPES(EXPAND)},
     .dot_f32 = dot_f32,
+    .dot_f16 = dot_f16,
     .dot_bf16 = dot_bf16,
     .prepare_q8 = prepare_q8,
 };

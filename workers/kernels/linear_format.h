@@ -58,7 +58,7 @@ enum linear_family {
     FAMILY_F32,         /* f32 x [rows][k]: own kernel, outputs across lanes */
     FAMILY_F32_BLAS,    /* the same x: cblas_sgemm tiles */
     FAMILY_Q8,          /* struct linear_xblock [rows][k / 32]: exact integer dots */
-    FAMILY_BF16,        /* bf16 x [rows][k]: pairs of products added to f32 */
+    FAMILY_BF16,        /* struct linear_xpairs [rows][k / 32]: pairs of products added to f32 */
     FAMILY_TILES        /* bf16 x [rows / 16][k / 32][16][32]: AMX */
 };
 
@@ -72,6 +72,9 @@ struct linear_xblock {
     int32_t neg_half[2];
     int32_t spare;
 };
+
+/* 32 activations rounded to bf16: as they are, and widened, for processors whose fma is the faster. */
+struct linear_xpairs { uint16_t h[32]; float f[32]; };
 
 /* Bytes from one row of x to the next; an odd number of cache lines, so that many rows at one column
  * do not share a set. FAMILY_TILES: bytes from 16 rows to the next 16. */
@@ -87,9 +90,12 @@ typedef void linear_expand(const struct linear_panel *w, int b0, int b1, float *
  * Prefetches w + ahead bytes unless ahead is 0. */
 typedef void linear_dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_t xs,
                             int n_rows, float *acc);
-/* The same for w [k / 2][16][2] bf16: pairs (2 i, 2 i + 1), odd element first; even and odd i apart.
- * k is a multiple of 4. */
-typedef void linear_dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+/* The same for w [k][16] f16, without expanding it; optional. */
+typedef void linear_dot_f16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
+                            int n_rows, float *acc);
+/* The same for n blocks of 32 k of w [k / 2][16][2] bf16: pairs (2 i, 2 i + 1), odd element first; even
+ * and odd i apart. */
+typedef void linear_dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
                              int n_rows, float *acc);
 /* tiles [b1 - b0][16][16][2] = the weights as bf16, nearest. */
 typedef void linear_expand_tiles(const struct linear_panel *w, int b0, int b1, uint16_t *tiles);
@@ -105,6 +111,7 @@ struct linear_kernels {
     linear_expand *expand[DT_MAX];
     linear_expand_tiles *expand_tiles[DT_MAX];
     linear_dot_f32 *dot_f32;
+    linear_dot_f16 *dot_f16;
     linear_dot_bf16 *dot_bf16;
     linear_dot_tiles *dot_tiles;
     void (*tiles_begin)(void), (*tiles_end)(void);
@@ -114,6 +121,6 @@ struct linear_kernels {
 extern const struct linear_kernels linear_kernels_plain, linear_kernels_avx2, linear_kernels_avx512,
     linear_kernels_amx;
 extern linear_dot_q8 *const linear_dot_q8_amx[DT_MAX];      /* part of linear_kernels_amx */
-extern linear_dot_bf16 linear_dot_bf16_avx512bf16;          /* with ISA_AVX512 where isa_has_bf16() */
+extern linear_dot_bf16 linear_dot_bf16_avx512bf16;          /* where isa_has_fast_bf16() */
 
 #endif

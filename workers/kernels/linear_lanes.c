@@ -36,10 +36,13 @@ static void segment_pairs(void *ctx, int b0, int b1, float *acc)
     size_t xs = g->job->xs;
     memset(pair, 0, (size_t)g->rows * 2 * LINEAR_PANEL * sizeof *pair);
     if (c->family == FAMILY_BF16) {
-        c->dot_bf16((const uint16_t *)(w->q + (size_t)b0 * 1024), (b1 - b0) * 32, w->ahead,
-                    g->x + (size_t)b0 * 64, xs, g->rows, pair);
+        c->dot_bf16((const uint16_t *)(w->q + (size_t)b0 * 1024), b1 - b0, w->ahead,
+                    g->x + (size_t)b0 * sizeof(struct linear_xpairs), xs, g->rows, pair);
     } else if (w->type == DT_F32) {
         c->dot_f32((const float *)(w->q + (size_t)b0 * 2048), (b1 - b0) * 32, w->ahead,
+                   g->x + (size_t)b0 * 128, xs, g->rows, pair);
+    } else if (w->type == DT_F16 && c->dot_f16) {
+        c->dot_f16((const uint16_t *)(w->q + (size_t)b0 * 1024), (b1 - b0) * 32, w->ahead,
                    g->x + (size_t)b0 * 128, xs, g->rows, pair);
     } else {
         for (int b = b0; b < b1; b += CHUNK) {

@@ -205,18 +205,19 @@ static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_
     }
 }
 
-static void dot_bf16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
+static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
                      float *acc)
 {
     for (int r = 0; r < n_rows; r++) {
-        const uint16_t *xr = (const uint16_t *)(x + (size_t)r * xs);
+        const struct linear_xpairs *xr = (const struct linear_xpairs *)(x + (size_t)r * xs);
         float *a = acc + (size_t)r * 2 * LINEAR_PANEL;
-        for (int i = 0; i < k / 2; i++)
+        for (int i = 0; i < 16 * n; i++)
             for (int lane = 0; lane < LINEAR_PANEL; lane++) {
                 const uint16_t *pair = w + ((size_t)i * LINEAR_PANEL + (size_t)lane) * 2;
+                const float *f = xr[i / 16].f + i % 16 * 2;
                 float *at = a + i % 2 * LINEAR_PANEL + lane;
-                *at = fmaf(dtype_bf16_to_f32(pair[1]), dtype_bf16_to_f32(xr[2 * i + 1]), *at);
-                *at = fmaf(dtype_bf16_to_f32(pair[0]), dtype_bf16_to_f32(xr[2 * i]), *at);
+                *at = fmaf(dtype_bf16_to_f32(pair[1]), f[1], *at);
+                *at = fmaf(dtype_bf16_to_f32(pair[0]), f[0], *at);
             }
     }
 }
@@ -261,9 +262,11 @@ static void prepare_q8(uint8_t *dst, size_t step, const float *x, int k)
 static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
 {
     for (int i = 0; i < k; i += 32, dst += step) {
-        uint16_t *out = (uint16_t *)dst;
-        for (int j = 0; j < 32; j++)
-            out[j] = i + j < k ? dtype_f32_to_bf16(x[i + j]) : 0;
+        struct linear_xpairs *out = (struct linear_xpairs *)dst;
+        for (int j = 0; j < 32; j++) {
+            out->h[j] = i + j < k ? dtype_f32_to_bf16(x[i + j]) : 0;
+            out->f[j] = dtype_bf16_to_f32(out->h[j]);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ struct linear_choice {
     linear_expand *expand;
     linear_expand_tiles *expand_tiles;
     linear_dot_f32 *dot_f32;
+    linear_dot_f16 *dot_f16;
     linear_dot_bf16 *dot_bf16;
     linear_dot_tiles *dot_tiles;
     void (*tiles_begin)(void), (*tiles_end)(void);
