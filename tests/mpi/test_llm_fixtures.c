@@ -2,149 +2,18 @@
  * many ranks: logits and greedy ids against the reference implementation, the default arithmetic
  * within its limits, and the same bits as one rank alone. Cases come from listing the folder. */
 #include "coordinator/text/tokenizer.h"
-#include "tests/llmrun.h"
+#include "tests/llmcases.h"
 
-#include <dirent.h>
-#include <jansson.h>
-#include <math.h>
 #include <mpi.h>
-#include <time.h>
-#include <unistd.h>
 
-enum { CASES_MAX = 256, SEQ_MAX = 4 };
-
-struct fixture_case {
-    char name[256], path[1024], expected[1024];
-    const json_t *greedy;       /* NULL: the file's numbers are not the folder's */
-};
-
-static char folder[512];
-static struct fixture_case cases[CASES_MAX];
-static int n_cases, failures, rank, n_ranks;
-static json_t *kept[CASES_MAX];
-static int n_kept;
+static struct llmcases cases;
+static int failures, rank, n_ranks;
 
 #define COMPLAIN(...)                                                                              \
     do {                                                                                           \
         failures++;                                                                                \
         fprintf(stderr, __VA_ARGS__);                                                              \
     } while (0)
-
-/* --- the list of cases */
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
-static void add_case(const char *dir, const char *truth_dir, const char *file, const char *expected,
-                     const json_t *greedy)
-{
-    struct fixture_case *c = &cases[n_cases++];
-    snprintf(c->name, sizeof c->name, "%s%s%s", dir, file[0] != '\0' ? "/" : "", file);
-    snprintf(c->path, sizeof c->path, "%s/%s%s%s", folder, dir, file[0] != '\0' ? "/" : "", file);
-    snprintf(c->expected, sizeof c->expected, "%s/%s/%s", folder, truth_dir, expected);
-    c->greedy = strcmp(expected, "expected.safetensors") == 0 ? greedy : NULL;
-}
-
-/* The folder whose expected.json speaks for `dir`: itself, or the longest name that dir's starts with. */
-static bool find_truth(const char *dir, char *truth, size_t cap)
-{
-    char path[1024];
-    for (size_t n = strlen(dir); n > 0; n--) {
-        snprintf(truth, cap, "%.*s", (int)n, dir);
-        snprintf(path, sizeof path, "%s/%s/expected.json", folder, truth);
-        if (access(path, R_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
-static int by_name(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-/* A split GGUF stands for the file of its name without the numbers. */
-static const json_t *gguf_entry(const json_t *gguf, const char *file)
-{
-    char whole[256];
-    const char *part = strstr(file, "-00001-of-");
-    if (part == NULL)
-        return json_object_get(gguf, file);
-    snprintf(whole, sizeof whole, "%.*s.gguf", (int)(part - file), file);
-    return json_object_get(gguf, whole);
-}
-
-static void list_folder(const char *dir)
-{
-    char truth[256], path[1024];
-    struct dirent **entry;
-    bool safetensors = false;
-    if (!find_truth(dir, truth, sizeof truth))
-        return;
-    snprintf(path, sizeof path, "%s/%s/expected.json", folder, truth);
-    json_t *root = json_load_file(path, 0, NULL);
-    const json_t *greedy = json_object_get(root, "greedy");
-    kept[n_kept++] = root;
-    snprintf(path, sizeof path, "%s/%s", folder, dir);
-    int n = scandir(path, &entry, NULL, by_name);
-    for (int i = 0; i < n; i++) {
-        const char *file = entry[i]->d_name;
-        if (ends_with(file, ".safetensors") && strncmp(file, "expected", 8) != 0)
-            safetensors = true;
-        const json_t *e = gguf_entry(json_object_get(root, "gguf"), file);
-        if (ends_with(file, ".gguf") && e != NULL)
-            add_case(dir, truth, file, json_string_value(json_object_get(e, "expected")), greedy);
-        free(entry[i]);
-    }
-    free(entry);
-    if (safetensors)
-        add_case(dir, truth, "", "expected.safetensors", greedy);
-}
-
-static void list_cases(void)
-{
-    struct dirent **entry;
-    int n = scandir(folder, &entry, NULL, by_name);
-    const char *only = getenv("MUSTER_TEST_CASE");      /* part of a name, to look at one */
-    for (int i = 0; i < n; i++) {
-        if (entry[i]->d_name[0] != '.')
-            list_folder(entry[i]->d_name);
-        free(entry[i]);
-    }
-    free(entry);
-    for (int i = 0; only != NULL && i < n_cases; i++)
-        if (strstr(cases[i].name, only) == NULL)
-            cases[i--] = cases[--n_cases];
-}
-
-/* --- what is expected */
-
-struct truth { int n, len, vocab; int64_t *ids; float *logits; };
-
-static bool read_truth(struct tensorfile *t, const char *ids, const char *logits, struct truth *out)
-{
-    const struct tensor_entry *i = tensorfile_find(t, ids), *l = tensorfile_find(t, logits);
-    if (i == NULL || l == NULL)
-        return false;
-    out->n = (int)l->shape[0] < SEQ_MAX ? (int)l->shape[0] : SEQ_MAX;
-    out->len = (int)l->shape[1];
-    out->vocab = (int)l->shape[2];
-    out->ids = malloc(i->bytes);
-    out->logits = malloc(l->bytes);
-    LLMRUN_DO(tensorfile_read(t, i, 0, out->ids, i->bytes, err));
-    LLMRUN_DO(tensorfile_read(t, l, 0, out->logits, l->bytes, err));
-    return true;
-}
-
-static void drop_truth(struct truth *t)
-{
-    free(t->ids);
-    free(t->logits);
-    memset(t, 0, sizeof *t);
-}
 
 /* Limits of the default arithmetic: 3 x the figures of the fixtures' README for the kind of weights. */
 static double nmse_limit(const struct tensorfile *t, const struct model_config *c)
@@ -162,15 +31,9 @@ static double nmse_limit(const struct tensorfile *t, const struct model_config *
     return c->n_experts > 0 && limit > 1e-4 ? 3 * 5e-3 : limit;
 }
 
-static int64_t count_of(const struct truth *t) { return (int64_t)t->n * t->len * t->vocab; }
-
-static void check_close(const char *what, const struct truth *t, const float *got)
+static void check_close(const char *what, const struct llmtruth *t, const float *got)
 {
-    double worst = 0;
-    for (int64_t i = 0; i < count_of(t); i++) {
-        double e = fabs((double)got[i] - t->logits[i]);
-        worst = e <= worst ? worst : e;
-    }
+    double worst = llmtruth_worst(t, got);
     if (!(worst <= 2e-4))
         COMPLAIN("%s: logits off by %g\n", what, worst);
 }
@@ -183,11 +46,11 @@ static int argmax_of(const float *x, int n)
     return best;
 }
 
-static void check_nmse(const char *what, const struct truth *t, const float *got, double limit)
+static void check_nmse(const char *what, const struct llmtruth *t, const float *got, double limit)
 {
     double error = 0, power = 0;
     int same = 0, rows = t->n * t->len;
-    for (int64_t i = 0; i < count_of(t); i++) {
+    for (int64_t i = 0; i < llmtruth_count(t); i++) {
         error += ((double)got[i] - t->logits[i]) * ((double)got[i] - t->logits[i]);
         power += (double)t->logits[i] * t->logits[i];
     }
@@ -216,15 +79,15 @@ struct said {
 };
 
 struct model {
-    const struct fixture_case *fc;
+    const struct llmcase *fc;
     struct tensorfile file;
     struct model_config c;
-    struct truth shorter, longer;
+    struct llmtruth shorter, longer;
     bool has_longer;
     double limit;
 };
 
-static const struct truth *truth_of(const struct model *m, int run)
+static const struct llmtruth *truth_of(const struct model *m, int run)
 {
     return run == F32_LONG || run == LONG_GENERATED ? &m->longer : &m->shorter;
 }
@@ -285,10 +148,10 @@ static void run_all(struct llmrun *r, const struct model *m, struct said *s)
 {
     struct decoder_options f32 = llmrun_options(COMPUTE_F32, DT_F32, 1);
     struct decoder_options plain = llmrun_options(COMPUTE_DEFAULT, DT_F16, 1);
-    const struct truth *a = &m->shorter, *b = &m->longer;
+    const struct llmtruth *a = &m->shorter, *b = &m->longer;
     for (int i = 0; i < RUNS; i++)
-        if (r->sampler && count_of(truth_of(m, i)) > 0)
-            s->logits[i] = malloc(sizeof(float) * (size_t)count_of(truth_of(m, i)));
+        if (r->sampler && llmtruth_count(truth_of(m, i)) > 0)
+            s->logits[i] = malloc(sizeof(float) * (size_t)llmtruth_count(truth_of(m, i)));
     llmrun_start(r, &f32);
     llmrun_logits(r, a->ids, a->n, a->len, a->len, false, s->logits[F32_SHORT]);
     if (m->has_longer)
@@ -308,9 +171,9 @@ static void run_all(struct llmrun *r, const struct model *m, struct said *s)
 static void run_again(struct llmrun *r, const struct model *m, struct said *s)
 {
     struct decoder_options plain = llmrun_options(COMPUTE_DEFAULT, DT_F16, n_ranks == 1 ? 2 : 1);
-    const struct truth *a = &m->shorter;
+    const struct llmtruth *a = &m->shorter;
     if (r->sampler)
-        s->logits[PROMPT] = malloc(sizeof(float) * (size_t)count_of(a));
+        s->logits[PROMPT] = malloc(sizeof(float) * (size_t)llmtruth_count(a));
     llmrun_start(r, &plain);
     llmrun_logits(r, a->ids, a->n, a->len, 7, false, s->logits[PROMPT]);
     run_sampled(r, m, 5, s);
@@ -335,7 +198,7 @@ static void check_same(const struct model *m, const struct said *alone, const st
 {
     for (int i = 0; i < RUNS; i++)
         if (s->logits[i] != NULL && memcmp(s->logits[i], alone->logits[i],
-                                           sizeof(float) * (size_t)count_of(truth_of(m, i))) != 0)
+                                           sizeof(float) * (size_t)llmtruth_count(truth_of(m, i))) != 0)
             COMPLAIN("%s, %s: %s has other bits than one rank\n", m->fc->name, run_names[i], layout);
     if (s->logits[F32_SHORT] != NULL && memcmp(s->greedy, alone->greedy, sizeof s->greedy) != 0)
         COMPLAIN("%s: %s has other greedy tokens than one rank\n", m->fc->name, layout);
@@ -372,15 +235,15 @@ static void check_layout(struct model *m, struct comm *comm, int tp, int pp, boo
     llmrun_free(&r);
 }
 
-static void check_model(const struct fixture_case *fc, struct comm *comm)
+static void check_model(const struct llmcase *fc, struct comm *comm)
 {
     struct model m = {.fc = fc};
     struct tensorfile expected;
     struct said alone = {0};
     bool samples = false;
     LLMRUN_DO(tensorfile_open(&expected, fc->expected, err));
-    read_truth(&expected, "input_ids", "logits", &m.shorter);
-    m.has_longer = read_truth(&expected, "long_input_ids", "long_logits", &m.longer);
+    llmtruth_read(&expected, "input_ids", "logits", &m.shorter);
+    m.has_longer = llmtruth_read(&expected, "long_input_ids", "long_logits", &m.longer);
     tensorfile_close(&expected);
     LLMRUN_DO(tensorfile_open(&m.file, fc->path, err));
     LLMRUN_DO(model_config_read(&m.c, &m.file, fc->path, err));
@@ -400,8 +263,8 @@ static void check_model(const struct fixture_case *fc, struct comm *comm)
             for (int again = 0; again < 2 && is_layout(tp, pp); again++)
                 check_layout(&m, comm, tp, pp, again, &alone);
     drop_said(&alone);
-    drop_truth(&m.shorter);
-    drop_truth(&m.longer);
+    llmtruth_free(&m.shorter);
+    llmtruth_free(&m.longer);
     model_config_free(&m.c);
     tensorfile_close(&m.file);
 }
@@ -474,23 +337,20 @@ int main(int argc, char **argv)
     rank = comm_mpi_rank();
     n_ranks = comm_mpi_size();
     LLMRUN_DO(comm_mpi_open(&comm, rank, err));
-    const char *base = getenv("MUSTER_FIXTURES");
-    snprintf(folder, sizeof folder, "%s/llm", base != NULL ? base : FIXTURES_DEFAULT);
-    if (access(folder, R_OK) != 0) {
+    if (!llmcases_list(&cases, FIXTURES_DEFAULT)) {
         MPI_Finalize();
         return 77;
     }
-    list_cases();
-    for (int i = 0; i < n_cases; i++)
-        check_model(&cases[i], &comm);
+    for (int i = 0; i < cases.n; i++)
+        check_model(&cases.item[i], &comm);
+    int n = cases.n;
     check_stories(&comm);
-    for (int i = 0; i < n_kept; i++)
-        json_decref(kept[i]);
+    llmcases_free(&cases);
     MPI_Allreduce(&failures, &all, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     if (rank == 0)
-        printf("%d models on %d ranks: %d failures\n", n_cases, n_ranks, all);
+        printf("%d models on %d ranks: %d failures\n", n, n_ranks, all);
     comm_close(&comm);
     comm_mpi_finish();
     MPI_Finalize();
-    return all > 0 || n_cases == 0;
+    return all > 0 || n == 0;
 }
