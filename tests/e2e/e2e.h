@@ -51,8 +51,8 @@ void e2e_expect_at(const struct e2e_run *r, int status, const char *file, int li
 void e2e_expect_error_at(const struct e2e_run *r, int status, const char *what, const char *file,
                          int line);
 
-/* Lines of stderr that report an error: muster's, but not the two that a good run prints too, the seed
- * and the layout. *first is the first of them, NULL when there is none; may be NULL. */
+/* Lines of stderr that report an error: those that begin with "muster". *first is the first of them,
+ * NULL when there is none; may be NULL. */
 int e2e_count_errors(const char *text, const char **first);
 
 /* A folder of this process, made at the first call. */
@@ -84,6 +84,11 @@ int e2e_find_ranks(int *pids, int *ranks, int cap);
 struct e2e_process { int pid; double started; char out_path[256], err_path[256]; };
 void e2e_begin(struct e2e_process *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void e2e_end(struct e2e_process *p, struct e2e_run *r, double timeout_s);
+
+/* In place of the binary: a script that runs it and notes its exit code, for e2e_note_ranks afterwards
+ * (e2e_ranks does both). It ends with 0 itself. */
+const char *e2e_noting_binary(int n_ranks);
+void e2e_note_ranks(struct e2e_run *r, int n_ranks);
 
 /* The mpirun words before the binary, e.g. for MPMD command lines: "mpirun FLAGS". */
 const char *e2e_mpirun(void);
