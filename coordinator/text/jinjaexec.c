@@ -290,7 +290,6 @@ static int exec_block(struct jinja_run *r, struct jinja_scope *scope, const stru
 static int exec_one(struct jinja_run *r, struct jinja_scope *scope, const struct jinja_node *n,
                     enum flow *flow)
 {
-    struct jinja_value unused;
     switch (n->kind) {
     case NODE_DATA: return exec_data(r, n);
     case NODE_OUTPUT: return exec_output(r, scope, n);
@@ -303,7 +302,6 @@ static int exec_one(struct jinja_run *r, struct jinja_scope *scope, const struct
     case NODE_SET_BLOCK:
     case NODE_FILTER_BLOCK:
     case NODE_SCOPE: return exec_block(r, scope, n);
-    case NODE_DO: return jinja_eval(r, scope, n->a, &unused);
     case NODE_BREAK: *flow = FLOW_BREAK; return ERR_OK;
     case NODE_CONTINUE: *flow = FLOW_CONTINUE; return ERR_OK;
     default: return jinja_fail(r, "not a statement");

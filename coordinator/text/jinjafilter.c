@@ -137,6 +137,15 @@ FILTER(filter_escape)
     return jinja_spend(r, 4 * s.n);
 }
 
+FILTER(filter_center)
+{
+    struct jinja_string s;
+    int64_t width;
+    TRY(jinja_to_string(&r->heap, in, &s));
+    TRY(jinja_arg_int(r, args, 0, "width", 80, &width));
+    return jinja_str_pad(r, s, width, 'c', (struct jinja_string){" ", 1}, out);
+}
+
 FILTER(filter_wordcount)
 {
     struct jinja_value words, self;
@@ -187,6 +196,8 @@ FILTER(filter_int)
     const struct jinja_value *fallback = jinja_arg(args, 0, "default");
     struct jinja_value zero = jinja_int(0);
     char text[64], *end;
+    if (in->kind == JINJA_UNDEFINED)
+        return jinja_fail(r, "int of something undefined");
     *out = fallback != NULL ? *fallback : zero;
     if (in->kind == JINJA_FLOAT && fabs(in->f) < 9e18)
         *out = jinja_int((int64_t)in->f);
@@ -217,7 +228,8 @@ FILTER(filter_float)
 {
     const struct jinja_value *fallback = jinja_arg(args, 0, "default");
     char text[64], *end;
-    (void)r;
+    if (in->kind == JINJA_UNDEFINED)
+        return jinja_fail(r, "float of something undefined");
     *out = fallback != NULL ? *fallback : jinja_float(0);
     if (jinja_is_number(in))
         *out = jinja_float(jinja_real(in));
@@ -288,7 +300,7 @@ static const struct jinja_filter_row text_filters[] = {
     {"lower", filter_lower}, {"capitalize", filter_capitalize}, {"title", filter_title},
     {"trim", filter_trim}, {"replace", filter_replace}, {"indent", filter_indent},
     {"format", filter_format}, {"escape", filter_escape}, {"e", filter_escape},
-    {"wordcount", filter_wordcount}, {"tojson", filter_tojson}, {"int", filter_int},
+    {"wordcount", filter_wordcount}, {"center", filter_center}, {"tojson", filter_tojson}, {"int", filter_int},
     {"float", filter_float}, {"abs", filter_abs}, {"round", filter_round},
     {"default", filter_default}, {"d", filter_default}, {NULL, NULL}};
 

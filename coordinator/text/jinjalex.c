@@ -2,6 +2,7 @@
 #include "coordinator/text/jinjanode.h"
 #include "coordinator/text/unicode.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -274,10 +275,12 @@ static int lex_number(struct lexer *x)
         if (x->s[k] != '_')
             digits[n++] = x->s[k];
     digits[n] = '\0';
-    if (n == sizeof digits - 1 || (!real && n > 18))
+    errno = 0;
+    int64_t whole = real ? 0 : strtoll(digits, NULL, 10);
+    if (n == sizeof digits - 1 || errno == ERANGE)
         return fail(x, "a number is too long");
     TRY(add(x, real ? TOKEN_FLOAT : TOKEN_INT, x->s + x->at, i - x->at));
-    x->out->at[x->out->n - 1].i = real ? 0 : strtoll(digits, NULL, 10);
+    x->out->at[x->out->n - 1].i = whole;
     x->out->at[x->out->n - 1].f = strtod(digits, NULL);
     consume(x, i);
     return ERR_OK;

@@ -64,8 +64,7 @@ enum jinja_node_kind {
     NODE_FILTER_BLOCK,  /* a filters around NULL, b statements */
     NODE_WITH,          /* a: NODE_SETs, b statements */
     NODE_SCOPE,         /* b statements, names set within stay within (generation) */
-    NODE_BREAK, NODE_CONTINUE,
-    NODE_DO             /* a */
+    NODE_BREAK, NODE_CONTINUE
 };
 
 enum jinja_op {

@@ -181,12 +181,6 @@ static int parse_generation(struct jinja_parser *p, struct jinja_node *n)
     return body_to(p, "endgeneration", &n->b);
 }
 
-static int parse_do(struct jinja_parser *p, struct jinja_node *n)
-{
-    TRY(jinja_parse_tuple(p, true, &n->a));
-    return block_end(p);
-}
-
 static int parse_bare(struct jinja_parser *p, struct jinja_node *n)
 {
     (void)n;
@@ -202,7 +196,7 @@ static int parse_statement(struct jinja_parser *p, struct jinja_node **out)
     } tag[] = {{"for", NODE_FOR, parse_for}, {"if", NODE_IF, parse_if}, {"set", NODE_SET, parse_set},
                {"macro", NODE_MACRO, parse_macro}, {"call", NODE_CALL_BLOCK, parse_call_block},
                {"filter", NODE_FILTER_BLOCK, parse_filter_block}, {"with", NODE_WITH, parse_with},
-               {"generation", NODE_SCOPE, parse_generation}, {"do", NODE_DO, parse_do},
+               {"generation", NODE_SCOPE, parse_generation},
                {"break", NODE_BREAK, parse_bare}, {"continue", NODE_CONTINUE, parse_bare}};
     for (size_t i = 0; i < sizeof tag / sizeof *tag; i++) {
         if (!jinja_skip_name(p, tag[i].name))

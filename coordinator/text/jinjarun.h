@@ -100,6 +100,11 @@ int jinja_filter(struct jinja_run *r, struct jinja_string name, const struct jin
                  const struct jinja_args *args, struct jinja_value *out);
 int jinja_test(struct jinja_run *r, struct jinja_string name, const struct jinja_value *in,
                const struct jinja_args *args, bool *out);
+typedef int jinja_method_fn(struct jinja_run *r, const struct jinja_value *self,
+                            const struct jinja_args *args, struct jinja_value *out);
+struct jinja_method_row { const char *name; jinja_method_fn *run; };
+extern const struct jinja_method_row jinja_str_methods[];       /* ends with a NULL name */
+
 /* Whether a method of that name exists on the object. */
 bool jinja_has_method(const struct jinja_value *object, struct jinja_string name);
 int jinja_method(struct jinja_run *r, const struct jinja_value *self, struct jinja_string name,
@@ -122,6 +127,8 @@ int jinja_str_replace(struct jinja_run *r, struct jinja_string s, struct jinja_s
                       struct jinja_string to, int64_t count, struct jinja_value *out);
 int jinja_str_format(struct jinja_run *r, struct jinja_string fmt, const struct jinja_value *args,
                      size_t n, struct jinja_value *out);
+int jinja_str_pad(struct jinja_run *r, struct jinja_string s, int64_t width, char where,
+                  struct jinja_string fill, struct jinja_value *out);
 int jinja_str_lines(struct jinja_run *r, struct jinja_string s, bool keep, struct jinja_value *out);
 /* Index of `what` in s, -1; and how many characters s has. */
 int64_t jinja_str_find(struct jinja_string s, struct jinja_string what);

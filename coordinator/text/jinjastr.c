@@ -133,6 +133,27 @@ int jinja_str_replace(struct jinja_run *r, struct jinja_string s, struct jinja_s
     return ERR_OK;
 }
 
+/* where: 'l' text at the left, 'r' at the right, 'c' in the middle. fill is one character. */
+int jinja_str_pad(struct jinja_run *r, struct jinja_string s, int64_t width, char where,
+                  struct jinja_string fill, struct jinja_value *out)
+{
+    struct jinja_text t = {.heap = &r->heap};
+    int64_t more = width - jinja_str_length(s);
+    more = more > 0 ? more : 0;
+    int64_t left = where == 'l' ? 0 : where == 'r' ? more : more / 2 + (more & width & 1);
+    if (jinja_str_length(fill) != 1)
+        return jinja_fail(r, "padding with more than one character");
+    for (int64_t i = 0; i <= more; i++) {
+        TRY(jinja_spend(r, fill.n));
+        if (i == left)
+            TRY(jinja_text_add(&t, s.p, s.n));
+        if (i < more)
+            TRY(jinja_text_add(&t, fill.p, fill.n));
+    }
+    *out = jinja_text_value(&t);
+    return ERR_OK;
+}
+
 /* --- lines */
 
 static bool ends_line(int32_t cp)
@@ -171,11 +192,15 @@ static int format_one(struct jinja_run *r, const char *spec, char letter, const 
     struct jinja_string s;
     struct jinja_text repr = {.heap = &r->heap};
     if (letter == 's' || letter == 'r') {
+        const char *digits = spec + 1 + strspn(spec + 1, "-+ #0");
+        struct jinja_value padded;
         if (letter == 's')
             TRY(jinja_to_string(&r->heap, v, &s));
         else
             TRY(jinja_repr(&repr, v));
-        return letter == 's' ? jinja_text_add(out, s.p, s.n) : jinja_text_add(out, repr.p, repr.n);
+        TRY(jinja_str_pad(r, letter == 's' ? s : jinja_text_value(&repr).s, atoi(digits),
+                          strchr(spec, '-') != NULL ? 'l' : 'r', (struct jinja_string){" ", 1}, &padded));
+        return jinja_text_add(out, padded.s.p, padded.s.n);
     }
     if (!jinja_is_number(v))
         return jinja_fail(r, "%%%c needs a number, not a %s", letter, jinja_kind_name(v));
