@@ -89,7 +89,6 @@ int jinja_attribute(struct jinja_run *r, const struct jinja_value *object, struc
         return ERR_OK;
     }
     if (object->kind == JINJA_DICT || object->kind == JINJA_NAMESPACE) {
-        TRY(jinja_spend(r, ITEM_COST * object->dict->n));
         const struct jinja_value *v = jinja_dict_find_text(object->dict, name);
         if (v != NULL)
             *out = *v;
@@ -103,7 +102,6 @@ int jinja_item(struct jinja_run *r, const struct jinja_value *object,
     int64_t i;
     *out = jinja_undefined("an item", 7);
     if (object->kind == JINJA_DICT) {
-        TRY(jinja_spend(r, ITEM_COST * object->dict->n));
         const struct jinja_value *v = jinja_dict_find(object->dict, index);
         if (v != NULL) {
             *out = *v;
@@ -280,7 +278,7 @@ int jinja_contains(struct jinja_run *r, const struct jinja_value *container,
         return jinja_spend(r, container->s.n);
     case JINJA_DICT:
         *found = jinja_dict_find(container->dict, item) != NULL;
-        return jinja_spend(r, ITEM_COST * container->dict->n);
+        return ERR_OK;
     case JINJA_LIST:
     case JINJA_TUPLE:
         for (size_t i = 0; i < container->list->n && !*found; i++)

@@ -182,7 +182,7 @@ static int call_dict(struct jinja_run *r, enum jinja_kind kind, const struct jin
         return jinja_fail(r, "dict() and namespace() take a dict and names");
     for (size_t i = 0; args->n == 1 && i < args->at[0].dict->n; i++) {
         const struct jinja_pair *p = &args->at[0].dict->at[i];
-        TRY(jinja_spend(r, 16 * out->dict->n));
+        TRY(jinja_spend(r, 16));
         TRY(jinja_dict_set(&r->heap, out->dict, p->key, p->value));
     }
     for (size_t i = 0; i < args->n_named; i++)

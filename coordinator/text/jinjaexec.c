@@ -6,7 +6,7 @@
 #include <string.h>
 
 const struct jinja_limits jinja_default_limits = {.steps = 20000000, .depth = 1500,
-                                                  .memory = 512u << 20, .output = 64u << 20};
+                                                  .memory = 256u << 20, .output = 64u << 20};
 
 /* How a statement ends: the loop around it may have to stop or go on. */
 enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE };

@@ -218,6 +218,13 @@ static bool at_any(const struct jinja_parser *p, const char *const *names)
     return false;
 }
 
+static const char *last_of(const char *const *names)
+{
+    while (names[1] != NULL)
+        names++;
+    return *names;
+}
+
 static int parse_body(struct jinja_parser *p, const char *const *ends, struct jinja_node **out)
 {
     struct jinja_node **end = out;
@@ -225,7 +232,7 @@ static int parse_body(struct jinja_parser *p, const char *const *ends, struct ji
     for (;;) {
         const struct jinja_token *t = p->at;
         if (t->kind == TOKEN_END)
-            return ends == NULL ? ERR_OK : jinja_syntax_error(p, ends[0]);
+            return ends == NULL ? ERR_OK : jinja_syntax_error(p, last_of(ends));
         p->at++;
         if (t->kind == TOKEN_DATA) {
             TRY(jinja_new_node(p, NODE_DATA, end));

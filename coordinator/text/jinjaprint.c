@@ -234,34 +234,40 @@ static int json_key(struct jinja_text *out, const struct jinja_value *key,
     return jinja_text_add(out, "\"", 1);
 }
 
-/* Indices of the pairs in order of their keys, by insertion: such objects are small. */
-static int sort_keys(struct jinja_heap *h, const struct jinja_dict *d, size_t **order)
+static int by_key(const void *a, const void *b)
 {
-    *order = jinja_take(h, (d->n + 1) * sizeof **order);
-    if (*order == NULL)
+    const struct jinja_pair *const *x = a, *const *y = b;
+    int order = 0;
+    jinja_order(&(struct jinja_heap){0}, &(*x)->key, &(*y)->key, &order);
+    return order;
+}
+
+/* The pairs in order of their keys, which must be all texts or all numbers. */
+static int sort_pairs(struct jinja_heap *h, const struct jinja_dict *d,
+                      const struct jinja_pair ***sorted)
+{
+    *sorted = jinja_take(h, (d->n + 1) * sizeof **sorted);
+    if (*sorted == NULL)
         return h->err != NULL ? h->err->code : ERR_NOMEM;
     for (size_t i = 0; i < d->n; i++) {
-        size_t at = i;
-        for (int o = -1; at > 0; at--) {
-            TRY(jinja_order(h, &d->at[i].key, &d->at[(*order)[at - 1]].key, &o));
-            if (o >= 0)
-                break;
-            (*order)[at] = (*order)[at - 1];
-        }
-        (*order)[at] = i;
+        bool text = d->at[i].key.kind == JINJA_STRING;
+        if (text != (d->at[0].key.kind == JINJA_STRING) || (!text && !jinja_is_number(&d->at[i].key)))
+            return err_set(h->err, ERR_INVAL, "tojson: keys of different kinds have no order");
+        (*sorted)[i] = &d->at[i];
     }
+    qsort(*sorted, d->n, sizeof **sorted, by_key);
     return ERR_OK;
 }
 
 static int json_dict(struct jinja_text *out, const struct jinja_dict *d,
                      const struct jinja_json_style *st, int level)
 {
-    size_t *order = NULL;
+    const struct jinja_pair **sorted = NULL;
     if (st->sort_keys)
-        TRY(sort_keys(out->heap, d, &order));
+        TRY(sort_pairs(out->heap, d, &sorted));
     TRY(jinja_text_add(out, "{", 1));
     for (size_t i = 0; i < d->n; i++) {
-        const struct jinja_pair *p = &d->at[order != NULL ? order[i] : i];
+        const struct jinja_pair *p = sorted != NULL ? sorted[i] : &d->at[i];
         if (i > 0)
             TRY(jinja_text_add(out, st->item.p, st->item.n));
         TRY(json_break(out, st, level + 1));

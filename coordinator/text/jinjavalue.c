@@ -31,7 +31,7 @@ void *jinja_take(struct jinja_heap *h, size_t bytes)
     const size_t head = align16(sizeof(struct jinja_block));
     size_t need = align16(bytes);
     if (need < bytes || need > h->max - h->used) {
-        err_set(h->err, ERR_LIMIT, "the template needs more than %zu MB of memory", h->max >> 20);
+        err_set(h->err, ERR_LIMIT, "chat template: it needs more than %zu MB of memory", h->max >> 20);
         return NULL;
     }
     h->used += need;
@@ -271,12 +271,70 @@ int jinja_new_dict(struct jinja_heap *h, enum jinja_kind kind, struct jinja_valu
     return ERR_OK;
 }
 
+/* Small dicts are searched; from this size on they have a hash table. */
+enum { HASHED_FROM = 12 };
+
+/* Equal keys have equal hashes: 1, 1.0 and True are equal. */
+static size_t hash_key(const struct jinja_value *key)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    double f;
+    if (key->kind == JINJA_STRING) {
+        for (size_t i = 0; i < key->s.n; i++)
+            h = (h ^ (uint8_t)key->s.p[i]) * 0x100000001b3u;
+    } else if (jinja_is_number(key)) {
+        f = jinja_real(key) + 0.0;      /* -0 is 0 */
+        memcpy(&h, &f, sizeof h);
+        h *= 0x9e3779b97f4a7c15u;
+    }
+    return (size_t)(h ^ h >> 32);
+}
+
+static void put_slot(struct jinja_dict *d, size_t place)
+{
+    size_t i = hash_key(&d->at[place].key) & (d->n_slots - 1);
+    while (d->slot[i] != 0)
+        i = (i + 1) & (d->n_slots - 1);
+    d->slot[i] = (uint32_t)place + 1;
+}
+
+/* Brings the table up to date after a pair was added, at most half full. */
+static int index_dict(struct jinja_heap *h, struct jinja_dict *d)
+{
+    if (d->n < HASHED_FROM)
+        return ERR_OK;
+    if (d->n_slots >= 2 * d->n) {
+        put_slot(d, d->n - 1);
+        return ERR_OK;
+    }
+    size_t slots = 64;
+    while (slots < 4 * d->n)
+        slots *= 2;
+    d->slot = d->n < UINT32_MAX / 4 ? jinja_take(h, slots * sizeof *d->slot) : NULL;
+    if (d->slot == NULL)
+        return no_room(h);
+    memset(d->slot, 0, slots * sizeof *d->slot);
+    d->n_slots = slots;
+    for (size_t i = 0; i < d->n; i++)
+        put_slot(d, i);
+    return ERR_OK;
+}
+
 struct jinja_value *jinja_dict_find(const struct jinja_dict *d, const struct jinja_value *key)
 {
-    for (size_t i = 0; i < d->n; i++)
-        if (jinja_equal(&d->at[i].key, key))
-            return &d->at[i].value;
-    return NULL;
+    if (d->n < HASHED_FROM) {
+        for (size_t i = 0; i < d->n; i++)
+            if (jinja_equal(&d->at[i].key, key))
+                return &d->at[i].value;
+        return NULL;
+    }
+    for (size_t i = hash_key(key);; i++) {
+        uint32_t place = d->slot[i & (d->n_slots - 1)];
+        if (place == 0)
+            return NULL;
+        if (jinja_equal(&d->at[place - 1].key, key))
+            return &d->at[place - 1].value;
+    }
 }
 
 struct jinja_value *jinja_dict_find_text(const struct jinja_dict *d, struct jinja_string key)
@@ -306,7 +364,7 @@ int jinja_dict_set(struct jinja_heap *h, struct jinja_dict *d, struct jinja_valu
         d->cap = cap;
     }
     d->at[d->n++] = (struct jinja_pair){key, value};
-    return ERR_OK;
+    return index_dict(h, d);
 }
 
 /* --- from JSON */
@@ -326,22 +384,13 @@ static int from_array(struct jinja_heap *h, const json_t *node, struct jinja_val
 
 static int from_object(struct jinja_heap *h, const json_t *node, struct jinja_value *out)
 {
-    size_t n = json_object_size(node);
     TRY(jinja_new_dict(h, JINJA_DICT, out));
-    struct jinja_dict *d = out->dict;
-    d->at = jinja_take(h, (n + 1) * sizeof *d->at);
-    if (d->at == NULL)
-        return no_room(h);
-    d->cap = n + 1;
-    /* The keys differ: no search, so that a big object does not cost its square. */
     for (void *it = json_object_iter((json_t *)node); it != NULL;
          it = json_object_iter_next((json_t *)node, it)) {
         const char *key = json_object_iter_key(it);
-        struct jinja_pair *pair = &d->at[d->n];
-        pair->key = jinja_string(key, strlen(key));
-        TRY(jinja_from_json(h, json_object_iter_value(it), &pair->value));
-        TRY(nest(h, &pair->value, &d->depth));
-        d->n++;
+        struct jinja_value v;
+        TRY(jinja_from_json(h, json_object_iter_value(it), &v));
+        TRY(jinja_dict_set(h, out->dict, jinja_string(key, strlen(key)), v));
     }
     return ERR_OK;
 }

@@ -62,7 +62,11 @@ struct jinja_value {
 enum { JINJA_NESTING_MAX = 2500 };
 struct jinja_list { struct jinja_value *at; size_t n, cap; int depth; };
 struct jinja_pair { struct jinja_value key, value; };
-struct jinja_dict { struct jinja_pair *at; size_t n, cap; int depth; };
+struct jinja_dict {
+    struct jinja_pair *at; size_t n, cap;       /* in order of insertion */
+    uint32_t *slot; size_t n_slots;             /* hash table of places + 1, of big dicts only */
+    int depth;
+};
 struct jinja_method { struct jinja_value self; struct jinja_string name; };
 
 static inline struct jinja_value jinja_none(void)
