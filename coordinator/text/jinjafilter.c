@@ -300,7 +300,8 @@ static const struct jinja_filter_row text_filters[] = {
     {"lower", filter_lower}, {"capitalize", filter_capitalize}, {"title", filter_title},
     {"trim", filter_trim}, {"replace", filter_replace}, {"indent", filter_indent},
     {"format", filter_format}, {"escape", filter_escape}, {"e", filter_escape},
-    {"wordcount", filter_wordcount}, {"center", filter_center}, {"tojson", filter_tojson}, {"int", filter_int},
+    {"wordcount", filter_wordcount}, {"center", filter_center},
+    {"tojson", filter_tojson}, {"int", filter_int},
     {"float", filter_float}, {"abs", filter_abs}, {"round", filter_round},
     {"default", filter_default}, {"d", filter_default}, {NULL, NULL}};
 
