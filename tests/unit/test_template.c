@@ -104,7 +104,7 @@ static void test_limits(void **state)
     expect_limit("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion");
     expect_limit("{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}", "nested");
     expect_limit("{% set n = namespace(s='abcdefgh') %}{% for i in range(99) %}"
-                 "{% set n.s = n.s + n.s %}{% endfor %}", "memory");
+                 "{% set n.s = n.s + n.s %}{% endfor %}", "steps");
     expect_limit("{% set n = namespace(a=[]) %}{% for i in range(9999) %}{% set n.a = [n.a] %}"
                  "{% endfor %}{{ n.a }}", "nests values");
     expect_limit("{{ [1] * 999999999 }}", "");
@@ -115,6 +115,24 @@ static void test_limits(void **state)
     expect_limit_of("{{ 1", "|string", 5000, " }}", "nested");
     expect_limit_of("", "{% if 1 %}", 5000, "", "nested");
     expect_limit_of("{% filter ", "upper|", 5000, "upper %}x{% endfilter %}", "too many filters");
+}
+
+static void test_limit_of_memory(void **state)
+{
+    (void)state;
+    static const char source[] = "{{ range(9999)|length }}";
+    struct jinja_limits limits = jinja_default_limits;
+    struct err err = {0};
+    char *text;
+    size_t n = 0;
+    limits.memory = 100000;
+    assert_int_equal(render(source, strlen(source), NULL, &limits, &text, &n, &err), ERR_LIMIT);
+    assert_string_equal(err.msg, "chat template: it needs more than 0 MB of memory");
+    limits.memory = 2000000;
+    err = (struct err){0};
+    assert_int_equal(render(source, strlen(source), NULL, &limits, &text, &n, &err), ERR_OK);
+    assert_string_equal(text, "9999");
+    free(text);
 }
 
 static void test_errors_name_the_line(void **state)
@@ -233,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_like_jinja2),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_limit_of_memory),
         cmocka_unit_test(test_errors_name_the_line),
         cmocka_unit_test(test_chat),
         cmocka_unit_test(test_arguments_and_reasoning),
