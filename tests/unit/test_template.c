@@ -109,7 +109,7 @@ static void test_limits(void **state)
                  "{% endfor %}{{ n.a }}", "nests values");
     expect_limit("{{ [1] * 999999999 }}", "");
     expect_limit("{{ ('a' * 10000).replace('a', 'b' * 1000) }}", "");
-    expect_limit_of("{{ ", "(", 5000, "1 }}", "");
+    expect_limit_of("{{ ", "- ", 5000, "1 }}", "nested");
     expect_limit_of("{{ ", "not ", 5000, "1 }}", "nested");
     expect_limit_of("{{ 1", "+1", 5000, " }}", "nested");
     expect_limit_of("{{ 1", "|string", 5000, " }}", "nested");
