@@ -62,9 +62,11 @@ FOLDED void add_minimum(__m512 m, const uint8_t *x, size_t xs, size_t member, __
 
 struct sums { _Alignas(64) int32_t of[4][256]; };
 
-/* Blocks two at a time, the tiles of the next two on their way while these are scaled. */
+/* Blocks two at a time, the tiles of the next two on their way while these are scaled. Prefetches are
+ * spread over the blocks: in a burst they would only wait for each other. */
 FOLDED void whole_blocks(enum dtype type, const struct linear_panel *w, int b0, int n,
-                         const int8_t *codes, const uint8_t *x, size_t xs, __m512 acc[16])
+                         struct prefetch next, const int8_t *codes, const uint8_t *x, size_t xs,
+                         __m512 acc[16])
 {
     struct sums s;
 #define START(j, c, a, bt)                                                                         \
@@ -75,6 +77,7 @@ FOLDED void whole_blocks(enum dtype type, const struct linear_panel *w, int b0, 
     if (i + (j) < n) {                                                                             \
         const uint8_t *at = x + 64 * (size_t)(i + (j));                                            \
         __m512 d[2], m[2];                                                                         \
+        prefetch_block(type, w, b0 + i + (j), next);                                               \
         load_scales(type, w, b0 + i + (j), d, m);                                                  \
         scale_sums(s.of[c], d[0], at, xs, acc);                                                    \
         if (has_minimum(type))                                                                     \
@@ -103,7 +106,8 @@ FOLDED void whole_blocks(enum dtype type, const struct linear_panel *w, int b0, 
 
 /* Both halves of a block apart: sums 0, 1 of even blocks, 2, 3 of odd ones. */
 FOLDED void half_blocks(enum dtype type, const struct linear_panel *w, int b0, int n,
-                        const int8_t *codes, const uint8_t *x, size_t xs, __m512 acc[16])
+                        struct prefetch next, const int8_t *codes, const uint8_t *x, size_t xs,
+                        __m512 acc[16])
 {
     struct sums s;
 #define START(j, c0, c1)                                                                           \
@@ -117,6 +121,7 @@ FOLDED void half_blocks(enum dtype type, const struct linear_panel *w, int b0, i
     if (i + (j) < n) {                                                                             \
         const uint8_t *at = x + 64 * (size_t)(i + (j));                                            \
         __m512 d[2], m[2];                                                                         \
+        prefetch_block(type, w, b0 + i + (j), next);                                               \
         load_scales(type, w, b0 + i + (j), d, m);                                                  \
         scale_sums(s.of[c0], d[0], at, xs, acc);                                                   \
         scale_sums(s.of[c1], d[1], at, xs, acc);                                                   \
@@ -142,16 +147,16 @@ FOLDED void half_blocks(enum dtype type, const struct linear_panel *w, int b0, i
 }
 
 /* Up to 16 rows; x has 16 (what the others hold is computed and dropped). */
-FOLDED void dot_16(enum dtype type, const struct linear_panel *w, int b0, int n, const int8_t *codes,
-                   const uint8_t *x, size_t xs, int rows, bool fresh, float *out)
+FOLDED void dot_16(enum dtype type, const struct linear_panel *w, int b0, int n, struct prefetch next,
+                   const int8_t *codes, const uint8_t *x, size_t xs, int rows, bool fresh, float *out)
 {
     __m512 acc[16];
     UNROLL for (int r = 0; r < 16; r++)
         acc[r] = fresh || r >= rows ? _mm512_setzero_ps() : _mm512_loadu_ps(out + 16 * r);
     if (half_scales(type))
-        half_blocks(type, w, b0, n, codes, x, xs, acc);
+        half_blocks(type, w, b0, n, next, codes, x, xs, acc);
     else
-        whole_blocks(type, w, b0, n, codes, x, xs, acc);
+        whole_blocks(type, w, b0, n, next, codes, x, xs, acc);
     UNROLL for (int r = 0; r < 16; r++)
         if (r < rows)
             _mm512_storeu_ps(out + 16 * r, acc[r]);
@@ -166,22 +171,20 @@ FOLDED void dot_all(enum dtype type, linear_dot_q8 *few, const struct linear_pan
     int chunk = type == DT_Q8_0 ? b1 - b0 : CHUNK;
     struct linear_panel rest = *w;
     if (tiled > 0) {
-        struct prefetch next = prefetch_share(type, w, 0, 1);
+        int groups = (tiled + 15) / 16;
         rest.ahead = 0;
         _tile_loadconfig(half_scales(type) ? &config_half : &config_whole);
         for (int b = b0; b < b1; b += chunk) {
             int n = b + chunk < b1 ? chunk : b1 - b;
             const int8_t *codes = decoded;
-            for (int i = 0; i < n; i++) {
-                prefetch_block(type, w, b + i, next);
-                if (type != DT_Q8_0)
-                    decode_block(type, w, b + i, decoded + 512 * i);
-            }
             if (type == DT_Q8_0)            /* packed as tiles of signed bytes */
                 codes = (const int8_t *)w->q + 512 * (size_t)b;
+            else
+                for (int i = 0; i < n; i++)
+                    decode_block(type, w, b + i, decoded + 512 * i);
             FENCE();
             for (int r = 0; r < tiled; r += 16)
-                dot_16(type, w, b, n, codes, x + (size_t)r * xs + 64 * (size_t)b, xs,
+                dot_16(type, w, b, n, prefetch_share(type, w, r / 16, groups), codes, x + (size_t)r * xs + 64 * (size_t)b, xs,
                        tiled - r < 16 ? tiled - r : 16, b == b0, acc + 16 * r);
         }
         _tile_release();
