@@ -1,4 +1,5 @@
-/* linear_blocks.h - random blocks of every weight type, with finite scales, for tests and benches. */
+/* linear_blocks.h - random blocks of every weight type, with finite scales, for tests and
+ * benches. */
 #ifndef MUSTER_LINEAR_BLOCKS_H
 #define MUSTER_LINEAR_BLOCKS_H
 
@@ -37,7 +38,8 @@ static inline void blocks_scales_at(enum dtype type, int at[3])
     }
 }
 
-/* n numbers of a type at out: normal for plain types, random codes and scales near 0.01 for blocks. */
+/* n numbers of a type at out: normal for plain types, random codes and scales near 0.01 for
+ * blocks. */
 static inline void blocks_fill(enum dtype type, uint8_t *out, int64_t n, uint64_t *seed)
 {
     const struct dtype_info *info = dtype_info(type);
@@ -47,7 +49,9 @@ static inline void blocks_fill(enum dtype type, uint8_t *out, int64_t n, uint64_
             float f = blocks_normal(seed) * 0.02f;
             double d = (double)f;
             uint16_t h = type == DT_F16 ? dtype_f32_to_f16(f) : dtype_f32_to_bf16(f);
-            const void *from = type == DT_F32 ? (void *)&f : type == DT_F64 ? (void *)&d : (void *)&h;
+            const void *from = type == DT_F32   ? (void *)&f
+                               : type == DT_F64 ? (void *)&d
+                                                : (void *)&h;
             memcpy(out + i * info->bytes, from, (size_t)info->bytes);
         }
         return;

@@ -1,8 +1,9 @@
 /* bench_linear - products against the limits of the machine.
  *   bench_linear [--threads N] [--types q8_0,q4_k] [--isa NAME] [--k K] [--rounds N]
  *                [--mib N] [--compute-f32]
- * generated, 1 row: bytes of weights per second, next to the rate at which the same threads read the
- * same buffer, in turns. Many rows: TFLOP/s next to single-threaded cblas_sgemm calls side by side. */
+ * generated, 1 row: bytes of weights per second, next to the rate at which the same threads read
+ * the same buffer, in turns. Many rows: TFLOP/s next to single-threaded cblas_sgemm calls side by
+ * side. */
 #include "tests/linear_blocks.h"
 #include "workers/kernels/membw.h"
 
@@ -11,7 +12,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-struct options { int threads, k, rounds, mib; enum isa isa; enum compute compute; const char *types; };
+struct options {
+    int threads, k, rounds, mib;
+    enum isa isa;
+    enum compute compute;
+    const char *types;
+};
 
 static double now(void)
 {
@@ -95,9 +101,9 @@ static void bench(const struct linear *l, const struct options *o, enum role rol
     }
     double flop = 2.0 * n_rows * l->n_out * l->k;
     printf("%-8s %-9s %4d rows %6.1f GB/s, read %6.1f, ratio %.2f | %6.3f TFLOP/s, sgemm %.3f\n",
-           dtype_info((int)l->type)->name, role == ROLE_KIND_PROMPT ? "prompt" : "generated", n_rows,
-           (double)bytes / best * 1e-9, (double)bytes / read * 1e-9, read / best, flop / best * 1e-12,
-           sgemm * 1e-12);
+           dtype_info((int)l->type)->name, role == ROLE_KIND_PROMPT ? "prompt" : "generated",
+           n_rows, (double)bytes / best * 1e-9, (double)bytes / read * 1e-9, read / best,
+           flop / best * 1e-12, sgemm * 1e-12);
     fflush(stdout);
     free(x);
     free(out);

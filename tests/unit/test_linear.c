@@ -92,7 +92,8 @@ static void fixture_free(struct fixture *f)
     free(f->expect);
 }
 
-/* out [n_piece][n_rows][N_OUT] of rows [r0, r0 + n_rows), x prepared and panels run in odd parts. */
+/* out [n_piece][n_rows][N_OUT] of rows [r0, r0 + n_rows), x prepared and panels run in odd
+ * parts. */
 static void product(const struct fixture *f, enum isa isa, enum compute compute, enum role role,
                     const struct split_program *prog, int r0, int n_rows, float *out)
 {
@@ -250,7 +251,8 @@ static void test_bf16_pairs(void **state)
                                           f.x + r * f.l.k, f.l.k);
     for (int i = 0; i < 15 * 32; i++)
         got[0][i] = got[1][i] = (float)i;
-    linear_kernels_plain.dot_bf16((const uint16_t *)w.q, linear_blocks(f.l.k), 0, x, xs, 15, got[0]);
+    linear_kernels_plain.dot_bf16((const uint16_t *)w.q, linear_blocks(f.l.k), 0, x, xs, 15,
+                                  got[0]);
     linear_dot_bf16_avx512bf16((const uint16_t *)w.q, linear_blocks(f.l.k), 0, x, xs, 15, got[1]);
     assert_memory_equal(got[0], got[1], sizeof got[0]);
     free(x);

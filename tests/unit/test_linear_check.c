@@ -28,7 +28,8 @@ static void product(enum dtype type, enum isa isa, enum role role, float *out)
     assert_true(linear_scratch_bytes(isa, COMPUTE_DEFAULT, role, ROWS, K) <= sizeof scratch);
     assert_int_equal(linear_pack(&l, 0, N_OUT, src, dtype_bytes(type, K), &err), ERR_OK);
     linear_x_prepare(&l, isa, COMPUTE_DEFAULT, role, xq, x, K, ROWS, K, 0, ROWS);
-    linear_run(&l, isa, COMPUTE_DEFAULT, role, &whole, out, N_OUT, 0, xq, ROWS, 0, N_OUT / 16, scratch);
+    linear_run(&l, isa, COMPUTE_DEFAULT, role, &whole, out, N_OUT, 0, xq, ROWS, 0, N_OUT / 16,
+               scratch);
 }
 
 static double now_ms(void)
@@ -49,7 +50,8 @@ static void test_sound_rows_pass_in_milliseconds(void **state)
         t = now_ms() - t;
         best = t < best ? t : best;
     }
-    print_message("self-check: %.2f ms, BLAS tiles %s\n", best, linear_blas_tiles_ok() ? "ok" : "refused");
+    print_message("self-check: %.2f ms, BLAS tiles %s\n", best,
+                  linear_blas_tiles_ok() ? "ok" : "refused");
     assert_string_equal(refused, "");
     assert_true(best < 100);        /* 10 on a machine of its own */
 }
@@ -98,10 +100,13 @@ static void test_disable(void **state)
     assert_int_equal(linear_blas_tiles_ok(), tiles);
     if (best == ISA_AMX) {
         product(DT_Q4_K, ISA_AVX512, ROLE_KIND_PROMPT, before);
-        assert_int_equal(linear_family(DT_Q4_K, best, COMPUTE_DEFAULT, ROLE_KIND_PROMPT), FAMILY_TILES);
+        assert_int_equal(linear_family(DT_Q4_K, best, COMPUTE_DEFAULT, ROLE_KIND_PROMPT),
+                         FAMILY_TILES);
         linear_disable("amx:q8_0/prompt,amx:q4_k/prompt", true);
-        assert_int_equal(linear_family(DT_Q4_K, best, COMPUTE_DEFAULT, ROLE_KIND_PROMPT), FAMILY_Q8);
-        assert_int_equal(linear_family(DT_Q5_K, best, COMPUTE_DEFAULT, ROLE_KIND_PROMPT), FAMILY_TILES);
+        assert_int_equal(linear_family(DT_Q4_K, best, COMPUTE_DEFAULT, ROLE_KIND_PROMPT),
+                         FAMILY_Q8);
+        assert_int_equal(linear_family(DT_Q5_K, best, COMPUTE_DEFAULT, ROLE_KIND_PROMPT),
+                         FAMILY_TILES);
         product(DT_Q4_K, best, ROLE_KIND_PROMPT, after);
         assert_memory_equal(before, after, sizeof before);
     }

@@ -92,10 +92,11 @@ int isa_choose(enum isa *isa, struct err *err)
         return ERR_OK;
     int chosen = isa_named(wish);
     if (chosen < 0)
-        return err_set(err, ERR_INVAL, "MUSTER_ISA=%.40s: choose scalar, avx2, avx512 or amx", wish);
+        return err_set(err, ERR_INVAL, "MUSTER_ISA=%.40s: choose scalar, avx2, avx512 or amx",
+                       wish);
     if (chosen > (int)best)
-        return err_set(err, ERR_INVAL, "MUSTER_ISA=%s: this processor runs %s at best", names[chosen],
-                       names[best]);
+        return err_set(err, ERR_INVAL, "MUSTER_ISA=%s: this processor runs %s at best",
+                       names[chosen], names[best]);
     *isa = (enum isa)chosen;
     return ERR_OK;
 }

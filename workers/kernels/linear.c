@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-/* Rows that the self-check refused, on this rank or another. Written at start, before any product. */
+/* Rows that the self-check refused, on this rank or another. Written at start, before any
+ * product. */
 static bool refused[ISA_COUNT][DT_MAX][2];
 static bool blas_tiles;
 
@@ -138,10 +139,12 @@ static void prepare_tiles(const struct linear_choice *c, uint8_t *xq, const floa
 {
     size_t stride = linear_x_stride(FAMILY_TILES, k);
     for (int r = r0; r < r1; r++)
-        c->prepare_tiles(xq + (size_t)(r / 16) * stride + (size_t)(r % 16) * 64, 1024, x + r * ldx, k);
+        c->prepare_tiles(xq + (size_t)(r / 16) * stride + (size_t)(r % 16) * 64, 1024, x + r * ldx,
+                         k);
     for (int r = n_rows; r1 == n_rows && r % 16; r++)
         for (int b = 0; b < linear_blocks(k); b++)
-            memset(xq + (size_t)(r / 16) * stride + (size_t)b * 1024 + (size_t)(r % 16) * 64, 0, 64);
+            memset(xq + (size_t)(r / 16) * stride + (size_t)b * 1024 + (size_t)(r % 16) * 64, 0,
+                   64);
 }
 
 void linear_x_prepare(const struct linear *l, enum isa isa, enum compute compute, enum role role,
@@ -156,7 +159,8 @@ void linear_x_prepare(const struct linear *l, enum isa isa, enum compute compute
                               : c.family == FAMILY_BF16 ? c.prepare_bf16
                                                         : prepare_f32;
     size_t stride = linear_x_stride(c.family, k);
-    size_t step = c.family == FAMILY_BF16 ? sizeof(struct linear_xpairs) : sizeof(struct linear_xblock);
+    size_t step =
+        c.family == FAMILY_BF16 ? sizeof(struct linear_xpairs) : sizeof(struct linear_xblock);
     for (int r = r0; r < r1; r++)
         prepare((uint8_t *)xq + (size_t)r * stride, step, x + r * ldx, k);
     for (int r = n_rows; c.family == FAMILY_F32_BLAS && r1 == n_rows && r % LINEAR_BLAS_ROWS; r++)
@@ -168,7 +172,8 @@ size_t linear_scratch_bytes(enum isa isa, enum compute compute, enum role role, 
     size_t most = linear_lanes_scratch(n_rows);
     if (role == ROLE_KIND_PROMPT) {
         size_t blas = linear_blas_scratch(n_rows);
-        size_t tiles = isa == ISA_AMX && compute == COMPUTE_DEFAULT ? linear_tiles_scratch(n_rows) : 0;
+        size_t tiles =
+            isa == ISA_AMX && compute == COMPUTE_DEFAULT ? linear_tiles_scratch(n_rows) : 0;
         most = blas > most ? blas : most;
         most = tiles > most ? tiles : most;
     }

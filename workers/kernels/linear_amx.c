@@ -1,8 +1,8 @@
-/* AMX: prompts. Weights are expanded, a few thousand at a time, to bf16 tiles in L1 and multiplied with
- * bf16 activations; sums are f32.
- * A tile of weights is [k / 2 = 16][16 outputs][2], of activations [16 rows][32 k], of sums
- * [16 rows][16 outputs]; each is 1 KB. The unit adds the 32 products of a step in its own fixed order,
- * row by row apart, so a row's bits do not depend on its neighbours or its place. */
+/* AMX: prompts. Weights are expanded, a few thousand at a time, to bf16 tiles in L2 and multiplied
+ * with bf16 activations; sums are f32. A tile of weights is [k / 2 = 16][16 outputs][2], of
+ * activations [16 rows][32 k], of sums [16 rows][16 outputs]; each is 1 KB. The unit adds the 32
+ * products of a step in its own fixed order, row by row apart, so a row's bits do not depend on its
+ * neighbours or its place. */
 #include "workers/kernels/linear_avx512.h"
 
 #include <string.h>
@@ -18,14 +18,16 @@ FOLDED __m512 value_table(enum dtype type)
         return _mm512_setr_ps(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
     case DT_IQ4_NL:
     case DT_IQ4_XS:
-        return _mm512_setr_ps(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+        return _mm512_setr_ps(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89,
+                              113);
     default:
         return plain;
     }
 }
 
-/* Two k of 16 outputs as a row of a tile: the nearest bf16, ties away from zero. Integer operations, as
- * the conversion and the permutation that it needs would all wait for one port: 24 ns per tile, not 33. */
+/* Two k of 16 outputs as a row of a tile: the nearest bf16, ties away from zero. Integer
+ * operations, as the conversion and the permutation that it needs would all wait for one port: 24
+ * ns per tile, not 33. */
 FOLDED __m512i bf16_pair(__m512 even, __m512 odd)
 {
     const __m512i half = _mm512_set1_epi32(0x8000);
@@ -47,11 +49,12 @@ FOLDED __m512 byte_plus_256(__m512i v, int i)
 FOLDED void expand_nibbles(enum dtype type, const uint8_t *q, __m512 d, __m512 m, uint16_t *tile)
 {
     const __m512 table = value_table(type);
-    UNROLL for (int g = 0; g < 8; g++) {
+    UNROLL (int g = 0; g < 8; g++) {
         __m512i v = load(q + 64 * (g % 4));
         __m512 f[4];
-        UNROLL for (int i = 0; i < 4; i++) {
-            f[i] = _mm512_permutexvar_ps(_mm512_srli_epi32(v, (unsigned)(8 * i + 4 * (g / 4))), table);
+        UNROLL (int i = 0; i < 4; i++) {
+            f[i] =
+                _mm512_permutexvar_ps(_mm512_srli_epi32(v, (unsigned)(8 * i + 4 * (g / 4))), table);
             f[i] = has_minimum(type) ? _mm512_fmadd_ps(f[i], d, m) : _mm512_mul_ps(f[i], d);
         }
         _mm512_storeu_si512(tile + 64 * g, bf16_pair(f[0], f[1]));
@@ -72,17 +75,18 @@ FOLDED void expand_bytes(enum dtype type, const uint8_t *q, const __m512 d[2], c
         if (has_minimum(type))
             add[h] = _mm512_add_ps(add[h], m[h]);
     }
-    UNROLL for (int g = 0; g < 8; g++) {
+    UNROLL (int g = 0; g < 8; g++) {
         int h = half_scales(type) ? g / 4 : 0;
         __m512 f[4];
-        UNROLL for (int i = 0; i < 4; i++)
+        UNROLL (int i = 0; i < 4; i++)
             f[i] = _mm512_fmadd_ps(byte_plus_256(codes[g], i), d[h], add[h]);
         _mm512_storeu_si512(tile + 64 * g, bf16_pair(f[0], f[1]));
         _mm512_storeu_si512(tile + 64 * g + 32, bf16_pair(f[2], f[3]));
     }
 }
 
-FOLDED void tiles_all(enum dtype type, const struct linear_panel *w, int b0, int b1, uint16_t *tiles)
+FOLDED void tiles_all(enum dtype type, const struct linear_panel *w, int b0, int b1,
+                      uint16_t *tiles)
 {
     struct prefetch next = prefetch_share(type, w, 0, 1);
     for (int b = b0; b < b1; b++, tiles += 512) {

@@ -1,7 +1,7 @@
-/* AVX2 rows: one output row per 32-bit lane, a panel as two halves of 8 lanes.
- * maddubs multiplies unsigned codes with activations and adds pairs in 16 bits, where up to 6 bits of
- * code cannot overflow; 8-bit codes go as |w| times x with w's sign. The sums are those of the plain
- * C row bit for bit. */
+/* AVX2 rows: one output row per 32-bit lane, a panel as two halves of 8 lanes. maddubs multiplies
+ * unsigned codes with activations and adds pairs in 16 bits, where up to 6 bits of code cannot
+ * overflow; 8-bit codes go as |w| times x with w's sign. The sums are those of the plain C row bit
+ * for bit. */
 #include "workers/kernels/linear_traits.h"
 
 #include <immintrin.h>
@@ -26,7 +26,8 @@ FOLDED __m256i codebook(enum dtype type)
     return _mm256_broadcastsi128_si256(
         type == DT_MXFP4
             ? _mm_setr_epi8(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4)
-            : _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113));
+            : _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89,
+                            113));
 }
 
 FOLDED __m256i shifted(__m256i v, int left)
@@ -40,33 +41,34 @@ FOLDED void load_codes(enum dtype type, const uint8_t *q, __m256i w[8])
     const __m256i low4 = _mm256_set1_epi8(15), low2 = _mm256_set1_epi8(3);
     int bits = code_bits(type);
     if (bits == 8) {
-        UNROLL for (int g = 0; g < 8; g++)
+        UNROLL (int g = 0; g < 8; g++)
             w[g] = load(q + 64 * g);
         return;
     }
     if (bits >= 4) {
-        UNROLL for (int j = 0; j < 4; j++) {
+        UNROLL (int j = 0; j < 4; j++) {
             __m256i v = load(q + 64 * j);
             w[j] = _mm256_and_si256(v, low4);
             w[j + 4] = _mm256_and_si256(_mm256_srli_epi32(v, 4), low4);
         }
     } else {
-        UNROLL for (int g = 0; g < 8; g++)
+        UNROLL (int g = 0; g < 8; g++)
             w[g] = _mm256_and_si256(shifted(load(q + 64 * (g / 4)), -2 * (g % 4)), low2);
     }
     if (bits == 6) {
-        UNROLL for (int g = 0; g < 8; g++)
+        UNROLL (int g = 0; g < 8; g++)
             w[g] = _mm256_or_si256(w[g], _mm256_and_si256(shifted(load(q + 256 + 64 * (g / 4)),
                                                                   4 - 2 * (g % 4)),
                                                           _mm256_set1_epi8(0x30)));
     } else if (bits % 2) {
         __m256i high = load(q + 64 * (bits - 1));
-        UNROLL for (int g = 0; g < 8; g++)
-            w[g] = _mm256_or_si256(w[g], _mm256_and_si256(shifted(high, bits - 1 - g),
-                                                          _mm256_set1_epi8((char)(1 << (bits - 1)))));
+        UNROLL (int g = 0; g < 8; g++)
+            w[g] =
+                _mm256_or_si256(w[g], _mm256_and_si256(shifted(high, bits - 1 - g),
+                                                       _mm256_set1_epi8((char)(1 << (bits - 1)))));
     }
     if (has_codebook(type)) {
-        UNROLL for (int g = 0; g < 8; g++)
+        UNROLL (int g = 0; g < 8; g++)
             w[g] = _mm256_shuffle_epi8(codebook(type), w[g]);
     }
 }
@@ -102,8 +104,9 @@ FOLDED void load_scales(enum dtype type, const struct linear_panel *w, int b, in
         m[0] = _mm256_xor_ps(sign, _mm256_mul_ps(load_f16(h + 32), load_u8(s + 16 + 8 * half)));
         return;
     case DT_Q2_K:
-        UNROLL for (int i = 0; i < 2; i++) {
-            __m256i both = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(s + 16 * i + 8 * half)));
+        UNROLL (int i = 0; i < 2; i++) {
+            __m256i both =
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)(s + 16 * i + 8 * half)));
             __m256i scale = _mm256_and_si256(both, _mm256_set1_epi32(15));
             __m256i min = _mm256_srli_epi32(both, 4);
             d[i] = _mm256_mul_ps(load_f16(h), _mm256_cvtepi32_ps(scale));
@@ -128,7 +131,7 @@ FOLDED __m256i dot4(enum dtype type, const __m256i w[4], const int8_t *x)
 {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i product[4], sum;
-    UNROLL for (int g = 0; g < 4; g++) {
+    UNROLL (int g = 0; g < 4; g++) {
         int32_t four;
         memcpy(&four, x + 4 * g, 4);
         __m256i xg = _mm256_set1_epi32(four);
@@ -145,7 +148,8 @@ FOLDED __m256i dot4(enum dtype type, const __m256i w[4], const int8_t *x)
         return _mm256_add_epi32(
             _mm256_madd_epi16(_mm256_add_epi16(product[0], product[1]), ones),
             _mm256_madd_epi16(_mm256_add_epi16(product[2], product[3]), ones));
-    sum = _mm256_add_epi32(_mm256_madd_epi16(product[0], ones), _mm256_madd_epi16(product[1], ones));
+    sum =
+        _mm256_add_epi32(_mm256_madd_epi16(product[0], ones), _mm256_madd_epi16(product[1], ones));
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(product[2], ones));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(product[3], ones));
 }
@@ -164,7 +168,8 @@ FOLDED __m256 block_dot(enum dtype type, const __m256i w[8], const __m256 d[2], 
     __m256i low = dot4(type, w, x->q), high = dot4(type, w + 4, x->q + 16);
     if (half_scales(type)) {
         acc = _mm256_fmadd_ps(less_offset(type, low, x->neg_half[0]), _mm256_mul_ps(d[0], xd), acc);
-        acc = _mm256_fmadd_ps(less_offset(type, high, x->neg_half[1]), _mm256_mul_ps(d[1], xd), acc);
+        acc =
+            _mm256_fmadd_ps(less_offset(type, high, x->neg_half[1]), _mm256_mul_ps(d[1], xd), acc);
         if (has_minimum(type)) {
             acc = _mm256_fmadd_ps(m[0], _mm256_set1_ps(x->xs_half[0]), acc);
             acc = _mm256_fmadd_ps(m[1], _mm256_set1_ps(x->xs_half[1]), acc);
@@ -182,22 +187,22 @@ FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, in
 {
     __m256 acc[2][4];
     struct prefetch next = prefetch_share(type, w, pass, n_pass);
-    UNROLL for (int r = 0; r < rows; r++)
+    UNROLL (int r = 0; r < rows; r++)
         acc[0][r] = acc[1][r] = _mm256_setzero_ps();
     for (int b = b0; b < b1; b++) {
         prefetch_block(type, w, b, next);
-        UNROLL for (int half = 0; half < 2; half++) {
+        UNROLL (int half = 0; half < 2; half++) {
             __m256i codes[8];
             __m256 d[2], m[2];
             load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type) + 32 * half, codes);
             load_scales(type, w, b, half, d, m);
-            UNROLL for (int r = 0; r < rows; r++)
+            UNROLL (int r = 0; r < rows; r++)
                 acc[half][r] = block_dot(type, codes, d, m,
                                          (const struct linear_xblock *)(x + (size_t)r * xs) + b,
                                          acc[half][r]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         _mm256_storeu_ps(out + 16 * r, acc[0][r]);
         _mm256_storeu_ps(out + 16 * r + 8, acc[1][r]);
     }
@@ -219,13 +224,13 @@ FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, in
 {
     const __m256i byte = _mm256_set1_epi32(255);
     for (int b = b0; b < b1; b++, out += 32 * ld)
-        UNROLL for (int half = 0; half < 2; half++) {
+        UNROLL (int half = 0; half < 2; half++) {
             __m256i codes[8];
             __m256 d[2], m[2];
             load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type) + 32 * half, codes);
             load_scales(type, w, b, half, d, m);
-            UNROLL for (int g = 0; g < 8; g++)
-                UNROLL for (int i = 0; i < 4; i++) {
+            UNROLL (int g = 0; g < 8; g++)
+                UNROLL (int i = 0; i < 4; i++) {
                     int khalf = half_scales(type) ? g / 4 : 0;
                     __m256i v = signed_codes(type)
                                     ? _mm256_srai_epi32(_mm256_slli_epi32(codes[g], 24 - 8 * i), 24)
@@ -270,7 +275,7 @@ static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out
     for (int i = 0; i < (b1 - b0) * 32; i += 2, q += 64, out += 2 * ld) {
         if (w->ahead)
             __builtin_prefetch(q + w->ahead, 0, 2);
-        UNROLL for (int half = 0; half < 2; half++) {
+        UNROLL (int half = 0; half < 2; half++) {
             __m256i v = load(q + 32 * half);
             _mm256_storeu_si256((__m256i *)(out + 8 * half), _mm256_slli_epi32(v, 16));
             _mm256_storeu_si256((__m256i *)(out + ld + 8 * half), _mm256_and_si256(v, high));
@@ -280,15 +285,15 @@ static void expand_bf16(const struct linear_panel *w, int b0, int b1, float *out
 
 FOLDED void load_acc(int rows, const float *acc, __m256 a[3][4])
 {
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < 4; i++)
+    UNROLL (int r = 0; r < rows; r++)
+        UNROLL (int i = 0; i < 4; i++)
             a[r][i] = _mm256_loadu_ps(acc + 32 * r + 8 * i);
 }
 
 FOLDED void store_acc(int rows, float *acc, __m256 a[3][4])
 {
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int i = 0; i < 4; i++)
+    UNROLL (int r = 0; r < rows; r++)
+        UNROLL (int i = 0; i < 4; i++)
             _mm256_storeu_ps(acc + 32 * r + 8 * i, a[r][i]);
 }
 
@@ -313,9 +318,9 @@ FOLDED void f32_rows(int rows, bool half, const uint8_t *w, int k, size_t ahead,
     load_acc(rows, acc, a);
     for (int i = 0; i < k; i += 2) {
         prefetch_pair(w, ahead);
-        UNROLL for (int j = 0; j < 2; j++, w += half ? 32 : 64) {
+        UNROLL (int j = 0; j < 2; j++, w += half ? 32 : 64) {
             __m256 low = load_weights(half, w, 0), high = load_weights(half, w, 8);
-            UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL (int r = 0; r < rows; r++) {
                 __m256 xr = _mm256_broadcast_ss((const float *)(x + (size_t)r * xs) + i + j);
                 a[r][2 * j] = _mm256_fmadd_ps(low, xr, a[r][2 * j]);
                 a[r][2 * j + 1] = _mm256_fmadd_ps(high, xr, a[r][2 * j + 1]);
@@ -363,19 +368,20 @@ FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const ui
     for (int i = 0; i < 8 * n; i++, w += 64) {
         size_t at = (size_t)(i / 8) * sizeof(struct linear_xpairs) + 64 + (size_t)(i % 8) * 16;
         prefetch_pair(w, ahead);
-        UNROLL for (int j = 0; j < 4; j++) {        /* half j % 2 of the lanes of pair j / 2 */
+        UNROLL (int j = 0; j < 4; j++) {        /* half j % 2 of the lanes of pair j / 2 */
             __m256i v = load(w + 16 * j);
             __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
             __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(v, high));
-            UNROLL for (int r = 0; r < rows; r++)
-                a[r][j] = pair(even, odd, (const float *)(x + (size_t)r * xs + at) + j / 2 * 2, a[r][j]);
+            UNROLL (int r = 0; r < rows; r++)
+                a[r][j] =
+                    pair(even, odd, (const float *)(x + (size_t)r * xs + at) + j / 2 * 2, a[r][j]);
         }
     }
     store_acc(rows, acc, a);
 }
 
-static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
-                     float *acc)
+static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
+                     int n_rows, float *acc)
 {
     int r = 0;
     for (; r + 3 <= n_rows; r += 3, ahead = 0)
@@ -404,7 +410,7 @@ static void prepare_q8_block(struct linear_xblock *out, const float *x)
 {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     __m256 v[4], top = _mm256_setzero_ps();
-    UNROLL for (int i = 0; i < 4; i++) {
+    UNROLL (int i = 0; i < 4; i++) {
         v[i] = _mm256_loadu_ps(x + 8 * i);
         top = _mm256_max_ps(_mm256_andnot_ps(sign, v[i]), top);
     }
@@ -412,11 +418,12 @@ static void prepare_q8_block(struct linear_xblock *out, const float *x)
     bool zero = amax < 0x1p-100f;
     __m256 inverse = _mm256_set1_ps(zero ? 0 : 127.0f / amax);
     __m256i q[4];
-    UNROLL for (int i = 0; i < 4; i++) {
+    UNROLL (int i = 0; i < 4; i++) {
         __m256 f = _mm256_max_ps(_mm256_mul_ps(v[i], inverse), _mm256_set1_ps(-127.0f));
         q[i] = _mm256_cvtps_epi32(_mm256_min_ps(f, _mm256_set1_ps(127.0f)));
     }
-    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    __m256i bytes =
+        _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)out->q, bytes);
     int32_t low = sum_bytes(_mm256_castsi256_si128(bytes));
@@ -461,7 +468,7 @@ static void prepare_bf16(uint8_t *dst, size_t step, const float *x, int k)
         if (k - i < 32)
             memcpy(tail, x + i, (size_t)(k - i) * sizeof *x);
         const float *from = k - i < 32 ? tail : x + i;
-        UNROLL for (int j = 0; j < 32; j += 16) {
+        UNROLL (int j = 0; j < 32; j += 16) {
             __m256i low = round_bf16(from + j), high = round_bf16(from + j + 8);
             __m256i v = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
             _mm256_storeu_si256((__m256i *)(out->h + j), v);

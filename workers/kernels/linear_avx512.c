@@ -14,7 +14,7 @@ FOLDED __m512i start(enum dtype type, int32_t neg_sum)
 
 FOLDED __m512i dot4(__m512i sum, const __m512i w[4], const int8_t *x)
 {
-    UNROLL for (int g = 0; g < 4; g++) {
+    UNROLL (int g = 0; g < 4; g++) {
         int32_t four;
         memcpy(&four, x + 4 * g, 4);
         sum = _mm512_dpbusd_epi32(sum, w[g], _mm512_set1_epi32(four));
@@ -48,7 +48,7 @@ FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, in
 {
     __m512 acc[8];
     struct prefetch next = prefetch_share(type, w, pass, n_pass);
-    UNROLL for (int r = 0; r < rows; r++)
+    UNROLL (int r = 0; r < rows; r++)
         acc[r] = _mm512_setzero_ps();
     for (int b = b0; b < b1; b++) {
         __m512i codes[8];
@@ -56,11 +56,11 @@ FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, in
         prefetch_block(type, w, b, next);
         load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
         load_scales(type, w, b, d, m);
-        UNROLL for (int r = 0; r < rows; r++)
+        UNROLL (int r = 0; r < rows; r++)
             acc[r] = block_dot(type, codes, d, m,
                                (const struct linear_xblock *)(x + (size_t)r * xs) + b, acc[r]);
     }
-    UNROLL for (int r = 0; r < rows; r++)
+    UNROLL (int r = 0; r < rows; r++)
         _mm512_storeu_ps(out + 16 * r, acc[r]);
 }
 
@@ -92,7 +92,7 @@ FOLDED void expand_all(enum dtype type, const struct linear_panel *w, int b0, in
         __m512 d[2], m[2];
         load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
         load_scales(type, w, b, d, m);
-        UNROLL for (int g = 0; g < 8; g++) {
+        UNROLL (int g = 0; g < 8; g++) {
             int half = half_scales(type) ? g / 4 : 0;
             for (int i = 0; i < 4; i++) {
                 __m512i v = _mm512_and_si512(_mm512_srli_epi32(codes[g], 8 * (unsigned)i), byte);
@@ -154,7 +154,7 @@ FOLDED void f32_rows(int rows, bool half, const uint8_t *w, int k, size_t ahead,
 {
     const int line = half ? 32 : 64;
     __m512 even[8], odd[8];
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         even[r] = _mm512_loadu_ps(acc + 32 * r);
         odd[r] = _mm512_loadu_ps(acc + 32 * r + 16);
     }
@@ -165,13 +165,13 @@ FOLDED void f32_rows(int rows, bool half, const uint8_t *w, int k, size_t ahead,
                 __builtin_prefetch(w + ahead + 64, 0, 2);
         }
         __m512 w0 = load_weights(half, w), w1 = load_weights(half, w + line);
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL (int r = 0; r < rows; r++) {
             const float *xr = (const float *)(x + (size_t)r * xs) + i;
             even[r] = _mm512_fmadd_ps(w0, _mm512_set1_ps(xr[0]), even[r]);
             odd[r] = _mm512_fmadd_ps(w1, _mm512_set1_ps(xr[1]), odd[r]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         _mm512_storeu_ps(acc + 32 * r, even[r]);
         _mm512_storeu_ps(acc + 32 * r + 16, odd[r]);
     }
@@ -221,7 +221,7 @@ FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const ui
 {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
     __m512 a[8], b[8];
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         a[r] = _mm512_loadu_ps(acc + 32 * r);
         b[r] = _mm512_loadu_ps(acc + 32 * r + 16);
     }
@@ -236,20 +236,20 @@ FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const ui
         __m512 odd0 = _mm512_castsi512_ps(_mm512_and_si512(w0, high));
         __m512 odd1 = _mm512_castsi512_ps(_mm512_and_si512(w1, high));
         size_t at = (size_t)(i / 8) * sizeof(struct linear_xpairs) + 64 + (size_t)(i % 8) * 16;
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL (int r = 0; r < rows; r++) {
             const float *xr = (const float *)(x + (size_t)r * xs + at);
             a[r] = pair(even0, odd0, xr, a[r]);
             b[r] = pair(even1, odd1, xr + 2, b[r]);
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         _mm512_storeu_ps(acc + 32 * r, a[r]);
         _mm512_storeu_ps(acc + 32 * r + 16, b[r]);
     }
 }
 
-static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
-                     float *acc)
+static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
+                     int n_rows, float *acc)
 {
     int r = 0;
     for (; r + 8 <= n_rows; r += 8, ahead = 0)

@@ -1,6 +1,6 @@
-/* AVX512_BF16: the bf16 row with hardware pairs, for processors where one is as fast as an fma (AMD; on
- * Intel it is half as fast, and the plain AVX-512 row with widened numbers wins).
- * The instruction adds the odd product, then the even one, as the other rows do; it takes subnormal
+/* AVX512_BF16: the bf16 row with hardware pairs, for processors where one is as fast as an fma
+ * (AMD; on Intel it is half as fast, and the plain AVX-512 row with widened numbers wins). The
+ * instruction adds the odd product, then the even one, as the other rows do; it takes subnormal
  * numbers and results for zero, which they do not. */
 #include "workers/kernels/linear_traits.h"
 
@@ -11,7 +11,7 @@ FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const ui
                       float *acc)
 {
     __m512 even[8], odd[8];
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         even[r] = _mm512_loadu_ps(acc + 32 * r);
         odd[r] = _mm512_loadu_ps(acc + 32 * r + 16);
     }
@@ -22,14 +22,14 @@ FOLDED void bf16_rows(int rows, const uint16_t *w, int n, size_t ahead, const ui
             __builtin_prefetch((const uint8_t *)w + ahead + 64, 0, 2);
         }
         __m512bh w0 = (__m512bh)_mm512_loadu_si512(w), w1 = (__m512bh)_mm512_loadu_si512(w + 32);
-        UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL (int r = 0; r < rows; r++) {
             int32_t pair[2];
             memcpy(pair, x + (size_t)r * xs + at, sizeof pair);
             even[r] = _mm512_dpbf16_ps(even[r], w0, (__m512bh)_mm512_set1_epi32(pair[0]));
             odd[r] = _mm512_dpbf16_ps(odd[r], w1, (__m512bh)_mm512_set1_epi32(pair[1]));
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
+    UNROLL (int r = 0; r < rows; r++) {
         _mm512_storeu_ps(acc + 32 * r, even[r]);
         _mm512_storeu_ps(acc + 32 * r + 16, odd[r]);
     }

@@ -1,9 +1,9 @@
-/* f32 products of prompts by cblas_sgemm, in tiles of one shape: 8 rows x 64 outputs, 128 columns of K.
- * OpenBLAS's results move with thread count and row count, and on some processors with a row's place;
- * with one shape, one thread and rows padded only the place is left, which the start-up check proves
- * not to matter (linear_check.c) before this family is used.
- * The shape: OpenBLAS multiplies small matrices without packing them; one core gave 0.160 TFLOP/s for
- * 8 x 64 x 128 against 0.172 for 384^3, and 8 rows are place-invariant on Haswell and Zen kernels too. */
+/* f32 products of prompts by cblas_sgemm, in tiles of one shape: 8 rows x 64 outputs, 128 columns
+ * of K. OpenBLAS's results move with thread count and row count, and on some processors with a
+ * row's place; with one shape, one thread and rows padded only the place is left, which the
+ * start-up check proves not to matter (linear_check.c) before this family is used. The shape:
+ * OpenBLAS multiplies small matrices without packing them; one core gave 0.160 TFLOP/s for 8 x 64 x
+ * 128 against 0.172 for 384^3, and 8 rows are place-invariant on Haswell and Zen kernels too. */
 #include "workers/kernels/linear_run.h"
 
 #include <cblas.h>
@@ -23,8 +23,9 @@ struct scratch {                                /* of one thread */
 
 static size_t slot_floats(int n_rows)
 {
-    int rows = n_rows < ROW_TILE ? (n_rows + LINEAR_BLAS_ROWS - 1) / LINEAR_BLAS_ROWS * LINEAR_BLAS_ROWS
-                                 : ROW_TILE;
+    int rows = n_rows < ROW_TILE
+                   ? (n_rows + LINEAR_BLAS_ROWS - 1) / LINEAR_BLAS_ROWS * LINEAR_BLAS_ROWS
+                   : ROW_TILE;
     return (size_t)rows * LINEAR_BLAS_COLUMNS;
 }
 
@@ -35,8 +36,8 @@ size_t linear_blas_scratch(int n_rows)
 
 void linear_blas_tile(const float *x, int ldx, const float *w, int k, bool fresh, float *acc)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, LINEAR_BLAS_ROWS, LINEAR_BLAS_COLUMNS, k, 1,
-                x, ldx, w, LINEAR_BLAS_COLUMNS, fresh ? 0 : 1, acc, LINEAR_BLAS_COLUMNS);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, LINEAR_BLAS_ROWS, LINEAR_BLAS_COLUMNS, k,
+                1, x, ldx, w, LINEAR_BLAS_COLUMNS, fresh ? 0 : 1, acc, LINEAR_BLAS_COLUMNS);
 }
 
 struct segment { const struct linear_job *job; struct linear_panel w[PANELS]; int panels, rows;
@@ -61,8 +62,8 @@ static void copy_panels(const struct segment *g, int p, int r0, int piece, const
 {
     for (int i = 0; i < g->panels; i++) {
         for (int r = 0; r < g->rows; r++)
-            memcpy(g->s->panel + r * LINEAR_PANEL, sums + r * LINEAR_BLAS_COLUMNS + i * LINEAR_PANEL,
-                   LINEAR_PANEL * sizeof *sums);
+            memcpy(g->s->panel + r * LINEAR_PANEL,
+                   sums + r * LINEAR_BLAS_COLUMNS + i * LINEAR_PANEL, LINEAR_PANEL * sizeof *sums);
         linear_copy_out(g->job, piece, p + i, r0, g->rows, g->s->panel);
     }
 }

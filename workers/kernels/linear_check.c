@@ -1,6 +1,6 @@
-/* The start-up check of the products: every (type, role) row of an instruction set against plain C on a
- * small known case, and cblas_sgemm in the one shape that it is used in.
- * Integer and f32 rows must give plain C's bits; bf16 rows its values within their rounding. */
+/* The start-up check of the products: every (type, role) row of an instruction set against plain C
+ * on a small known case, and cblas_sgemm in the one shape that it is used in. Integer and f32 rows
+ * must give plain C's bits; bf16 rows its values within their rounding. */
 #include "workers/kernels/linear_run.h"
 
 #include <cblas.h>
@@ -52,7 +52,8 @@ static void fill_bytes(uint8_t *at, size_t n, uint32_t low, uint32_t high, uint3
 /* A packed matrix of random codes and scales, or of random numbers. */
 static struct linear fill_linear(enum dtype type)
 {
-    struct linear l = {.type = type, .n_out = N_OUT, .k = K, .k_origin = K_ORIGIN, .packed = s.packed};
+    struct linear l = {
+        .type = type, .n_out = N_OUT, .k = K, .k_origin = K_ORIGIN, .packed = s.packed};
     struct linear_format f = linear_format(type);
     uint32_t state = 17u + (uint32_t)type;
     for (int p = 0; p < N_OUT / LINEAR_PANEL; p++) {
@@ -72,15 +73,16 @@ static struct linear fill_linear(enum dtype type)
         } else {
             for (size_t i = 0; i < n; i++) {
                 float v = number(&state);
-                ((uint16_t *)q)[i] = f.layout == LAYOUT_F16 ? dtype_f32_to_f16(v) : dtype_f32_to_bf16(v);
+                ((uint16_t *)q)[i] =
+                    f.layout == LAYOUT_F16 ? dtype_f32_to_f16(v) : dtype_f32_to_bf16(v);
             }
         }
     }
     return l;
 }
 
-static void run(const struct linear *l, enum isa isa, enum compute compute, enum role role, int rows,
-                int panels, float *out)
+static void run(const struct linear *l, enum isa isa, enum compute compute, enum role role,
+                int rows, int panels, float *out)
 {
     struct split_program whole = split_whole(K);
     linear_x_prepare(l, isa, compute, role, s.xq, s.x, K, rows, K, 0, rows);
@@ -169,7 +171,8 @@ static void plant(enum isa isa)
 
 static void tile(int n)
 {
-    linear_blas_tile(&s.a[0][0], LINEAR_BLAS_K + 16, &s.b[0][0], LINEAR_BLAS_K, true, &s.c[n][0][0]);
+    linear_blas_tile(&s.a[0][0], LINEAR_BLAS_K + 16, &s.b[0][0], LINEAR_BLAS_K, true,
+                     &s.c[n][0][0]);
     linear_blas_tile(&s.a[0][0], LINEAR_BLAS_K + 16, &s.b[0][0], 96, false, &s.c[n][0][0]);
 }
 
@@ -192,7 +195,8 @@ static bool tile_right(void)
 }
 
 /* A number of the tile must depend on its row of x and its column of w, not on where they lie or on
- * what lies beside them: row r (column i) is put among copies of itself, which must all come out as it. */
+ * what lies beside them: row r (column i) is put among copies of itself, which must all come out as
+ * it. */
 static bool tile_place_invariant(void)
 {
     float a[LINEAR_BLAS_ROWS][LINEAR_BLAS_K + 16], b[LINEAR_BLAS_K][LINEAR_BLAS_COLUMNS];

@@ -73,11 +73,12 @@ struct linear_xblock {
     int32_t spare;
 };
 
-/* 32 activations rounded to bf16: as they are, and widened, for processors whose fma is the faster. */
+/* 32 activations rounded to bf16: as they are, and widened, for processors whose fma is the
+ * faster. */
 struct linear_xpairs { uint16_t h[32]; float f[32]; };
 
-/* Bytes from one row of x to the next; an odd number of cache lines, so that many rows at one column
- * do not share a set. FAMILY_TILES: bytes from 16 rows to the next 16. */
+/* Bytes from one row of x to the next; an odd number of cache lines, so that many rows at one
+ * column do not share a set. FAMILY_TILES: bytes from 16 rows to the next 16. */
 size_t linear_x_stride(enum linear_family family, int k);
 
 /* acc [n_rows][16] = sum over blocks [b0, b1), in order, of panel codes times x (row stride xs).
@@ -93,14 +94,14 @@ typedef void linear_dot_f32(const float *w, int k, size_t ahead, const uint8_t *
 /* The same for w [k][16] f16, without expanding it; optional. */
 typedef void linear_dot_f16(const uint16_t *w, int k, size_t ahead, const uint8_t *x, size_t xs,
                             int n_rows, float *acc);
-/* The same for n blocks of 32 k of w [k / 2][16][2] bf16: pairs (2 i, 2 i + 1), odd element first; even
- * and odd i apart. */
+/* The same for n blocks of 32 k of w [k / 2][16][2] bf16: pairs (2 i, 2 i + 1), odd element first;
+ * even and odd i apart. */
 typedef void linear_dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
                              int n_rows, float *acc);
 /* tiles [b1 - b0][16][16][2] = the weights as bf16, nearest. */
 typedef void linear_expand_tiles(const struct linear_panel *w, int b0, int b1, uint16_t *tiles);
-/* acc0, acc1 [n_rows up to 16s][16] (zero first when fresh) += w0, w1 [n] tiles times x
- * [n_rows / 16][n] tiles, 16 rows in xs bytes; w1 NULL for one panel. Between tiles_begin, tiles_end. */
+/* acc0, acc1 [n_rows up to 16s][16] (zero first when fresh) += w0, w1 [n] tiles times x [n_rows /
+ * 16][n] tiles, 16 rows in xs bytes; w1 NULL for one panel. Between tiles_begin, tiles_end. */
 typedef void linear_dot_tiles(const uint16_t *w0, const uint16_t *w1, int n, const uint8_t *x,
                               size_t xs, int n_rows, bool fresh, float *acc0, float *acc1);
 /* One row of x [k], padded to whole blocks of 32, each block `step` bytes after the one before. */

@@ -1,5 +1,5 @@
-/* Products with one output row per lane: integer dots, f32 and bf16. One panel at a time, all rows of x
- * over it while it is in cache; the sums of a row tile never leave L1. */
+/* Products with one output row per lane: integer dots, f32 and bf16. One panel at a time, all rows
+ * of x over it while it is in cache; the sums of a row tile never leave L1. */
 #include "workers/kernels/linear_run.h"
 
 #include <string.h>

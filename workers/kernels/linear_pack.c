@@ -1,4 +1,5 @@
-/* From file rows to panels: each row goes to its own lane, so rows may be packed by several threads. */
+/* From file rows to panels: each row goes to its own lane, so rows may be packed by several
+ * threads. */
 #include "workers/kernels/linear_format.h"
 
 #include "proto/err.h"

@@ -1,5 +1,5 @@
-/* The reference rows in plain C. Every other integer and f32 row computes the same operations in the
- * same order (a fused multiply-add where they have one), so they must give the same bits. */
+/* The reference rows in plain C. Every other integer and f32 row computes the same operations in
+ * the same order (a fused multiply-add where they have one), so they must give the same bits. */
 #include "workers/kernels/linear_traits.h"
 
 #include <math.h>
@@ -31,7 +31,8 @@ static int code_at(const uint8_t *q, int lane, int bits, int i)
     case 5:
         return (at[64 * (g % 4)] >> 4 * (g / 4) & 15) | (at[256] >> g & 1) << 4;
     case 6:
-        return (at[64 * (g % 4)] >> 4 * (g / 4) & 15) | (at[256 + 64 * (g / 4)] >> 2 * (g % 4) & 3) << 4;
+        return (at[64 * (g % 4)] >> 4 * (g / 4) & 15) | (at[256 + 64 * (g / 4)] >> 2 * (g % 4) & 3)
+                                                            << 4;
     case 3:
         return (at[64 * (g / 4)] >> 2 * (g % 4) & 3) | (at[128] >> g & 1) << 2;
     default:
@@ -98,8 +99,10 @@ static int dot_int(const int *a, const int8_t *b, int n)
     return sum;
 }
 
-/* acc += one block of one lane times 32 activations: per half or whole, scale first, minimum last. */
-static float block_dot(const struct lane *w, enum dtype type, const struct linear_xblock *x, float acc)
+/* acc += one block of one lane times 32 activations: per half or whole, scale first, minimum
+ * last. */
+static float block_dot(const struct lane *w, enum dtype type, const struct linear_xblock *x,
+                       float acc)
 {
     int halves = half_scales(type) ? 2 : 1, n = 32 / halves;
     for (int i = 0; i < halves; i++) {
@@ -128,8 +131,8 @@ static void dot_q8(const struct linear_panel *w, int b0, int b1, const uint8_t *
 }
 
 /* out [32], `step` floats apart, as dtype's dequantise: product rounded, then the sum. */
-static void lane_values(const struct linear_panel *w, const struct linear_format *f, int b, int lane,
-                        float *out, int step)
+static void lane_values(const struct linear_panel *w, const struct linear_format *f, int b,
+                        int lane, float *out, int step)
 {
     struct lane weights = lane_decode(w, f, b, lane);
     bool min = has_minimum(w->type);
@@ -205,8 +208,8 @@ static void dot_f32(const float *w, int k, size_t ahead, const uint8_t *x, size_
     }
 }
 
-static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs, int n_rows,
-                     float *acc)
+static void dot_bf16(const uint16_t *w, int n, size_t ahead, const uint8_t *x, size_t xs,
+                     int n_rows, float *acc)
 {
     for (int r = 0; r < n_rows; r++) {
         const struct linear_xpairs *xr = (const struct linear_xpairs *)(x + (size_t)r * xs);
@@ -280,8 +283,9 @@ static void plain_row(const struct linear_panel *w, enum layout layout, int lane
         else if (layout == LAYOUT_F16)
             out[i] = f16_at(w->q + 2 * at);
         else
-            out[i] = dtype_bf16_to_f32(((const uint16_t *)w->q)[(size_t)(i / 2) * 2 * LINEAR_PANEL +
-                                                                2 * (size_t)lane + (size_t)(i % 2)]);
+            out[i] = dtype_bf16_to_f32((
+                (const uint16_t *)
+                    w->q)[(size_t)(i / 2) * 2 * LINEAR_PANEL + 2 * (size_t)lane + (size_t)(i % 2)]);
     }
 }
 

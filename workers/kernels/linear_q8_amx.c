@@ -1,7 +1,8 @@
-/* AMX: many generated rows. Integer dots of 16 rows x 16 outputs x 32 k in one tile product, scaled and
- * added exactly as the one-row kernel does, so that a row has the same bits alone and among others.
- * One tile product per block is half of what the unit could do; the other half of the time goes into
- * scaling its 256 sums (20 ns per block and 16 rows on one core; the VNNI rows need 50). */
+/* AMX: many generated rows. Integer dots of 16 rows x 16 outputs x 32 k in one tile product, scaled
+ * and added exactly as the one-row kernel does, so that a row has the same bits alone and among
+ * others. One tile product per block is half of what the unit could do; the other half of the time
+ * goes into scaling its 256 sums (20 ns per block and 16 rows on one core; the VNNI rows need
+ * 50). */
 #include "workers/kernels/linear_avx512.h"
 
 #include <string.h>
@@ -18,10 +19,12 @@ struct tile_config {
     uint16_t row_bytes[16];
     uint8_t rows[16];
 };
-static const struct tile_config config_whole = {
-    .palette = 1, .row_bytes = {64, 64, 64, 64, 32, 64, 32, 64}, .rows = {16, 16, 16, 16, 16, 8, 16, 8}};
-static const struct tile_config config_half = {
-    .palette = 1, .row_bytes = {64, 64, 64, 64, 16, 64, 16, 64}, .rows = {16, 16, 16, 16, 16, 4, 16, 4}};
+static const struct tile_config config_whole = {.palette = 1,
+                                                .row_bytes = {64, 64, 64, 64, 32, 64, 32, 64},
+                                                .rows = {16, 16, 16, 16, 16, 8, 16, 8}};
+static const struct tile_config config_half = {.palette = 1,
+                                               .row_bytes = {64, 64, 64, 64, 16, 64, 16, 64},
+                                               .rows = {16, 16, 16, 16, 16, 4, 16, 4}};
 
 /* The tile intrinsics say nothing about memory to the compiler. */
 #define FENCE() __asm__ volatile("" ::: "memory")
@@ -32,14 +35,14 @@ FOLDED void decode_block(enum dtype type, const struct linear_panel *w, int b, i
     __m512i codes[8];
     load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
     int offset = offset_shift(type) < 0 ? 0 : 1 << (offset_shift(type) & 7);
-    UNROLL for (int g = 0; g < 8; g++)
+    UNROLL (int g = 0; g < 8; g++)
         _mm512_store_si512(out + 64 * g, _mm512_sub_epi8(codes[g], _mm512_set1_epi8((char)offset)));
 }
 
 /* acc += sums [16][16] of one block (of its half) for 16 rows, as block_dot of the VNNI rows. */
 FOLDED void scale_sums(const int32_t *sums, __m512 d, const uint8_t *x, size_t xs, __m512 acc[16])
 {
-    UNROLL for (int r = 0; r < 16; r++) {
+    UNROLL (int r = 0; r < 16; r++) {
         const struct linear_xblock *xb = (const struct linear_xblock *)(x + (size_t)r * xs);
         __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * r));
         acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(d, _mm512_set1_ps(xb->d)), acc[r]);
@@ -48,7 +51,7 @@ FOLDED void scale_sums(const int32_t *sums, __m512 d, const uint8_t *x, size_t x
 
 FOLDED void add_minimum(__m512 m, const uint8_t *x, size_t xs, size_t member, __m512 acc[16])
 {
-    UNROLL for (int r = 0; r < 16; r++)
+    UNROLL (int r = 0; r < 16; r++)
         acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(*(const float *)(x + (size_t)r * xs + member)),
                                  acc[r]);
 }
@@ -62,8 +65,8 @@ FOLDED void add_minimum(__m512 m, const uint8_t *x, size_t xs, size_t member, __
 
 struct sums { _Alignas(64) int32_t of[4][256]; };
 
-/* Blocks two at a time, the tiles of the next two on their way while these are scaled. Prefetches are
- * spread over the blocks: in a burst they would only wait for each other. */
+/* Blocks two at a time, the tiles of the next two on their way while these are scaled. Prefetches
+ * are spread over the blocks: in a burst they would only wait for each other. */
 FOLDED void whole_blocks(enum dtype type, const struct linear_panel *w, int b0, int n,
                          struct prefetch next, const int8_t *codes, const uint8_t *x, size_t xs,
                          __m512 acc[16])
@@ -147,23 +150,24 @@ FOLDED void half_blocks(enum dtype type, const struct linear_panel *w, int b0, i
 }
 
 /* Up to 16 rows; x has 16 (what the others hold is computed and dropped). */
-FOLDED void dot_16(enum dtype type, const struct linear_panel *w, int b0, int n, struct prefetch next,
-                   const int8_t *codes, const uint8_t *x, size_t xs, int rows, bool fresh, float *out)
+FOLDED void dot_16(enum dtype type, const struct linear_panel *w, int b0, int n,
+                   struct prefetch next, const int8_t *codes, const uint8_t *x, size_t xs, int rows,
+                   bool fresh, float *out)
 {
     __m512 acc[16];
-    UNROLL for (int r = 0; r < 16; r++)
+    UNROLL (int r = 0; r < 16; r++)
         acc[r] = fresh || r >= rows ? _mm512_setzero_ps() : _mm512_loadu_ps(out + 16 * r);
     if (half_scales(type))
         half_blocks(type, w, b0, n, next, codes, x, xs, acc);
     else
         whole_blocks(type, w, b0, n, next, codes, x, xs, acc);
-    UNROLL for (int r = 0; r < 16; r++)
+    UNROLL (int r = 0; r < 16; r++)
         if (r < rows)
             _mm512_storeu_ps(out + 16 * r, acc[r]);
 }
 
-FOLDED void dot_all(enum dtype type, linear_dot_q8 *few, const struct linear_panel *w, int b0, int b1,
-                    const uint8_t *x, size_t xs, int n_rows, float *acc)
+FOLDED void dot_all(enum dtype type, linear_dot_q8 *few, const struct linear_panel *w, int b0,
+                    int b1, const uint8_t *x, size_t xs, int n_rows, float *acc)
 {
     _Alignas(64) int8_t decoded[CHUNK * 512];
     int least = half_scales(type) ? LEAST_HALF : LEAST_WHOLE;
@@ -184,8 +188,9 @@ FOLDED void dot_all(enum dtype type, linear_dot_q8 *few, const struct linear_pan
                     decode_block(type, w, b + i, decoded + 512 * i);
             FENCE();
             for (int r = 0; r < tiled; r += 16)
-                dot_16(type, w, b, n, prefetch_share(type, w, r / 16, groups), codes, x + (size_t)r * xs + 64 * (size_t)b, xs,
-                       tiled - r < 16 ? tiled - r : 16, b == b0, acc + 16 * r);
+                dot_16(type, w, b, n, prefetch_share(type, w, r / 16, groups), codes,
+                       x + (size_t)r * xs + 64 * (size_t)b, xs, tiled - r < 16 ? tiled - r : 16,
+                       b == b0, acc + 16 * r);
         }
         _tile_release();
     }

@@ -1,6 +1,6 @@
 /* Products by matrix tiles (AMX): two panels at a time are expanded to bf16 in L2 and all rows of x
- * multiplied with them, 32 rows x 32 outputs in the tile registers over the whole piece of K.
- * (One core, random data: 31 ns per 32 x 32 x 32 with both operands in L2, 21 in L1; but cutting K so
+ * multiplied with them, 32 rows x 32 outputs in the tile registers over the whole piece of K. (One
+ * core, random data: 31 ns per 32 x 32 x 32 with both operands in L2, 21 in L1; but cutting K so
  * that the weights stay in L1 costs more in loads and stores of sums than it saves.) */
 #include "workers/kernels/linear_run.h"
 
@@ -31,8 +31,8 @@ size_t linear_tiles_scratch(int n_rows)
 struct segment { const struct linear_job *job; struct linear_panel w[2]; int p, panels, r0, rows;
                  struct scratch *s; size_t slot; };
 
-/* Output lines of the rows to come, two panels wide: without this, 2 MB of output cost a third of the
- * product of 256 rows. */
+/* Output lines of the rows to come, two panels wide: without this, 2 MB of output cost a third of
+ * the product of 256 rows. */
 static void prefetch_out(const struct segment *g, int r0, int rows)
 {
     const float *out = g->job->out + r0 * g->job->ldo + g->p * LINEAR_PANEL;

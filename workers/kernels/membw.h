@@ -1,6 +1,6 @@
 /* membw.h - the two limits of a machine that products are held against: reading and multiplying.
- * Why:    a decode rate means something only next to the rate at which the same threads can read the
- *         same bytes; the planner wants both figures of every node.
+ * Why:    a decode rate means something only next to the rate at which the same threads can read
+ *         the same bytes; the planner wants both figures of every node.
  * Owner:  nothing is kept; sgemm's operands are the caller's.
  * Ranks:  not collective. Starts an OpenMP team of n_threads: not for inside a parallel region. */
 #ifndef MUSTER_MEMBW_H
@@ -10,7 +10,8 @@
 
 /* Seconds that n_threads need to read buf [bytes] once, each its own contiguous share. */
 double membw_read_seconds(const void *buf, size_t bytes, int n_threads);
-/* The best rate of `rounds` reads, in bytes per second. Buffers that fit a cache measure the cache. */
+/* The best rate of `rounds` reads, in bytes per second. Buffers that fit a cache measure the
+ * cache. */
 double membw_read(const void *buf, size_t bytes, int n_threads, int rounds);
 
 enum { MEMBW_SGEMM_DIM = 384 };
