@@ -1,0 +1,232 @@
+#include "coordinator/scenes/scenepaint.h"
+
+#include "proto/err.h"
+
+#include <string.h>
+
+/* Coordinates: a thing's box is 64 x 64 units. On the picture everything is counted in 64ths of a pixel
+ * times nothing else: unit u of a box of `size` pixels at x lies at 64 x + u size, and the samples of a
+ * pixel at odd multiples of 4. All exact. */
+enum { UNITS = 64, SAMPLES = 8, COVER = SAMPLES * SAMPLES, POINTS_MAX = 10 };
+
+static const struct rgb thing_shade[N_COLOURS] = {{204, 36, 36},  {238, 130, 22}, {246, 224, 40},
+                                                  {24, 118, 46},  {36, 66, 214},  {132, 44, 168},
+                                                  {246, 246, 246}, {26, 26, 30}};
+static const struct rgb sky_shade[N_PLACES] = {{150, 200, 236}, {172, 202, 226}, {168, 188, 206},
+                                               {20, 24, 60},    {246, 216, 172}, {172, 186, 208}};
+static const struct rgb ground_shade[N_PLACES] = {{128, 194, 92}, {58, 132, 176}, {108, 108, 114},
+                                                  {20, 24, 60},   {212, 176, 108}, {236, 240, 246}};
+
+struct rgb scene_thing_shade(enum colour c) { return thing_shade[c]; }
+struct rgb scene_ground_shade(enum place p) { return ground_shade[p]; }
+
+/* Pairs closer than 20 in CIE L*a*b* (the test computes all 48). */
+bool scene_outlined(enum colour c, enum place p)
+{
+    return (c == COLOUR_WHITE && p == PLACE_SNOW) || (c == COLOUR_BLACK && p == PLACE_NIGHT);
+}
+
+/* --- shapes */
+
+enum role { BODY, SHADED, DARK, LIGHT, TRUNK };
+
+struct part {
+    enum role role;
+    int n;                      /* points of a polygon; 0: an ellipse {x, y} = centre, then radii */
+    struct { int x, y; } point[POINTS_MAX];
+};
+
+static const struct part car[] = {
+    {BODY, 4, {{15, 31}, {23, 13}, {44, 13}, {54, 31}}},
+    {LIGHT, 4, {{21, 29}, {26, 17}, {42, 17}, {48, 29}}},
+    {BODY, 4, {{0, 29}, {64, 29}, {64, 51}, {0, 51}}},
+    {DARK, 0, {{16, 51}, {9, 9}}},
+    {DARK, 0, {{48, 51}, {9, 9}}},
+};
+static const struct part house[] = {
+    {BODY, 4, {{7, 29}, {57, 29}, {57, 64}, {7, 64}}},
+    {SHADED, 3, {{0, 30}, {32, 1}, {64, 30}}},
+    {DARK, 4, {{26, 44}, {38, 44}, {38, 64}, {26, 64}}},
+};
+static const struct part tree[] = {
+    {TRUNK, 4, {{27, 40}, {37, 40}, {37, 64}, {27, 64}}},
+    {BODY, 0, {{32, 23}, {23, 22}}},
+};
+static const struct part boat[] = {
+    {DARK, 4, {{29, 4}, {33, 4}, {33, 44}, {29, 44}}},
+    {BODY, 3, {{34, 4}, {62, 40}, {34, 40}}},
+    {BODY, 3, {{27, 10}, {27, 40}, {6, 40}}},
+    {SHADED, 4, {{0, 43}, {64, 43}, {50, 61}, {14, 61}}},
+};
+static const struct part ball[] = {
+    {BODY, 0, {{32, 32}, {31, 31}}},
+    {SHADED, 4, {{3, 28}, {61, 28}, {61, 36}, {3, 36}}},
+};
+static const struct part star[] = {
+    {BODY, 10, {{32, 1}, {40, 23}, {63, 24}, {45, 39}, {51, 62}, {32, 49}, {13, 62}, {19, 39}, {1, 24},
+                {24, 23}}},
+};
+
+#define PARTS(a) {a, sizeof a / sizeof *a}
+static const struct { const struct part *part; size_t n; } shapes[N_THINGS] = {
+    PARTS(car), PARTS(house), PARTS(tree), PARTS(boat), PARTS(ball), PARTS(star),
+};
+
+static struct rgb role_shade(enum role role, enum colour c)
+{
+    struct rgb s = thing_shade[c];
+    switch (role) {
+    case SHADED: return (struct rgb){(uint8_t)(s.r * 3 / 4), (uint8_t)(s.g * 3 / 4), (uint8_t)(s.b * 3 / 4)};
+    case DARK: return (struct rgb){44, 40, 40};
+    case LIGHT: return (struct rgb){206, 228, 240};
+    case TRUNK: return (struct rgb){112, 74, 42};
+    default: return s;
+    }
+}
+
+/* Is the sample (x, y) inside? Crossing number: an edge counts when it passes the row of the sample to
+ * its right. px, py: corner of the box; size: its side in pixels of this picture. */
+static bool inside(const struct part *p, int x, int y, int px, int py, int size)
+{
+    if (p->n == 0) {
+        int64_t dx = x - (64 * px + p->point[0].x * size), dy = y - (64 * py + p->point[0].y * size);
+        int64_t rx = (int64_t)p->point[1].x * size, ry = (int64_t)p->point[1].y * size;
+        return dx * dx * ry * ry + dy * dy * rx * rx <= rx * rx * ry * ry;
+    }
+    bool in = false;
+    for (int i = 0, j = p->n - 1; i < p->n; j = i++) {
+        int64_t ax = 64 * px + p->point[i].x * size, ay = 64 * py + p->point[i].y * size;
+        int64_t bx = 64 * px + p->point[j].x * size, by = 64 * py + p->point[j].y * size;
+        if ((ay > y) == (by > y))
+            continue;
+        int64_t cross = (bx - ax) * (y - ay) - (x - ax) * (by - ay);
+        if (by > ay ? cross > 0 : cross < 0)
+            in = !in;
+    }
+    return in;
+}
+
+static int coverage_of(const struct part *p, int column, int row, int px, int py, int size)
+{
+    int n = 0;
+    for (int k = 0; k < COVER; k++)
+        n += inside(p, column * 64 + 4 + 8 * (k % SAMPLES), row * 64 + 4 + 8 * (k / SAMPLES), px, py, size);
+    return n;
+}
+
+static uint8_t mix(int under, int over, int cover)
+{
+    return (uint8_t)((under * (COVER - cover) + over * cover + COVER / 2) / COVER);
+}
+
+static void blend(uint8_t *pixel, struct rgb c, int cover)
+{
+    pixel[0] = mix(pixel[0], c.r, cover);
+    pixel[1] = mix(pixel[1], c.g, cover);
+    pixel[2] = mix(pixel[2], c.b, cover);
+}
+
+/* Pixels that a box touches, a margin of one around it for the outline. */
+struct box { int x0, y0, x1, y1, px, py, size; };
+
+static struct box box_of(const struct scene_thing *t, int side)
+{
+    int k = side / SCENE_SIDE;
+    struct box b = {.px = t->x * k, .py = t->y * k, .size = t->size * k};
+    b.x0 = b.px > 1 ? b.px - 1 : 0;
+    b.y0 = b.py > 1 ? b.py - 1 : 0;
+    b.x1 = b.px + b.size + 1 < side ? b.px + b.size + 1 : side;
+    b.y1 = b.py + b.size + 1 < side ? b.py + b.size + 1 : side;
+    return b;
+}
+
+void scene_silhouette(const struct scene_thing *t, int side, uint8_t *coverage)
+{
+    struct box b = box_of(t, side);
+    memset(coverage, 0, (size_t)(side * side));
+    for (int row = b.y0; row < b.y1; row++)
+        for (int col = b.x0; col < b.x1; col++) {
+            int n = 0;
+            for (int k = 0; k < COVER; k++) {
+                bool in = false;
+                for (size_t i = 0; i < shapes[t->kind].n && !in; i++)
+                    in = inside(&shapes[t->kind].part[i], col * 64 + 4 + 8 * (k % SAMPLES),
+                                row * 64 + 4 + 8 * (k / SAMPLES), b.px, b.py, b.size);
+                n += in;
+            }
+            coverage[row * side + col] = (uint8_t)n;
+        }
+}
+
+/* A ring of one pixel around the silhouette: dark around white, light around black. */
+static void paint_outline(const struct scene_thing *t, int side, uint8_t *rgb)
+{
+    uint8_t cover[64 * 64];
+    struct rgb ring = t->colour == COLOUR_BLACK ? (struct rgb){168, 172, 190} : (struct rgb){96, 104, 120};
+    struct box b = box_of(t, side);
+    scene_silhouette(t, side, cover);
+    for (int row = b.y0; row < b.y1; row++)
+        for (int col = b.x0; col < b.x1; col++) {
+            const uint8_t *c = cover + row * side + col;
+            bool near = (col > 0 && c[-1] >= COVER / 2) || (col + 1 < side && c[1] >= COVER / 2) ||
+                        (row > 0 && c[-side] >= COVER / 2) || (row + 1 < side && c[side] >= COVER / 2);
+            if (near && *c < COVER / 2)
+                blend(rgb + (row * side + col) * 3, ring, COVER);
+        }
+}
+
+void scene_paint_thing(const struct scene_thing *t, enum place p, int side, uint8_t *rgb)
+{
+    struct box b = box_of(t, side);
+    ASSERT(side == SCENE_SIDE || side == 2 * SCENE_SIDE);
+    if (scene_outlined(t->colour, p))
+        paint_outline(t, side, rgb);
+    for (size_t i = 0; i < shapes[t->kind].n; i++) {
+        const struct part *part = &shapes[t->kind].part[i];
+        struct rgb shade = role_shade(part->role, t->colour);
+        for (int row = b.y0; row < b.y1; row++)
+            for (int col = b.x0; col < b.x1; col++) {
+                int n = coverage_of(part, col, row, b.px, b.py, b.size);
+                if (n > 0)
+                    blend(rgb + (row * side + col) * 3, shade, n);
+            }
+    }
+}
+
+void scene_paint_place(enum place p, int horizon, int side, uint8_t *rgb)
+{
+    int k = side / SCENE_SIDE, dashes = (horizon + SCENE_SIDE) / 2 * k;
+    for (int row = 0; row < side; row++)
+        for (int col = 0; col < side; col++) {
+            struct rgb c = row < horizon * k ? sky_shade[p] : ground_shade[p];
+            if (p == PLACE_ROAD && row >= dashes && row < dashes + k && col / (4 * k) % 2 == 0)
+                c = (struct rgb){232, 228, 196};
+            uint8_t *pixel = rgb + (row * side + col) * 3;
+            pixel[0] = c.r;
+            pixel[1] = c.g;
+            pixel[2] = c.b;
+        }
+}
+
+void scene_paint(const struct scene *s, int side, uint8_t *rgb)
+{
+    scene_paint_place(s->place, s->horizon, side, rgb);
+    for (int i = 0; i < s->n_things; i++)
+        scene_paint_thing(&s->thing[i], s->place, side, rgb);
+}
+
+void scene_to_floats(const uint8_t *rgb, int side, float *chw)
+{
+    int area = side * side;
+    for (int i = 0; i < area * 3; i++)
+        chw[i % 3 * area + i / 3] = (float)rgb[i] / 127.5f - 1;
+}
+
+void scene_from_floats(const float *chw, int side, uint8_t *rgb)
+{
+    int area = side * side;
+    for (int i = 0; i < area * 3; i++) {
+        float v = (chw[i % 3 * area + i / 3] + 1) * 127.5f + 0.5f;
+        rgb[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+    }
+}
