@@ -183,10 +183,13 @@ int node_measure(struct node_facts *f, struct err *err)
         free(mats);
         return err_set(err, ERR_NOMEM, "no memory to measure the node with");
     }
+    for (size_t begin = 0; begin < bytes; begin += MEMBW_PIECE) {
+        size_t end = begin + MEMBW_PIECE < bytes ? begin + MEMBW_PIECE : bytes;
 #pragma omp parallel for num_threads(f->threads) schedule(static)
-    for (size_t page = 0; page < bytes; page += 4096)
-        memset(buf + page, 1, 4096);        /* each thread touches what it will read */
-    f->memory_bw = membw_read(buf, bytes, f->threads, BW_ROUNDS);
+        for (size_t page = begin; page < end; page += 4096)
+            memset(buf + page, 1, 4096);    /* each thread touches what it will read */
+    }
+    f->memory_bw = membw_read_best(buf, bytes, f->threads, BW_ROUNDS);
     f->sgemm_flops = membw_sgemm(mats, f->threads, SGEMM_ROUNDS);
     free(buf);
     free(mats);

@@ -333,23 +333,41 @@ int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, b
 
 /* --- layout and weights */
 
+static bool on_one_host(const struct cluster *c)
+{
+    for (int i = 1; i < c->n_workers; i++)
+        if (strcmp(c->report[i]->host, c->report[0]->host) != 0)
+            return false;
+    return true;
+}
+
+/* Speeds choose the layout, and the shares where hosts may differ. */
 static bool worth_measuring(const struct cluster *c, const struct cluster_load *l)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < c->spec->n_tensor; i++)
         bytes += c->spec->tensor[i]->file_bytes;
-    return c->n_workers > 1 && l->plan_file == NULL && (l->tp == 0 || l->pp == 0) &&
-           bytes > (uint64_t)64 << 20;
+    bool open = l->tp == 0 || l->pp == 0 || (l->shares == NULL && !on_one_host(c));
+    return c->n_workers > 1 && l->plan_file == NULL && open && bytes > (uint64_t)64 << 20;
+}
+
+int cluster_kv_block_bytes(int kv_dtype)
+{
+    return kv_dtype == CLUSTER_KV_F32 ? 128 : kv_dtype == CLUSTER_KV_Q8_0 ? 34 : 64;
 }
 
 int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *err)
 {
+    if (l->shares != NULL && l->n_shares != c->n_workers)
+        return err_set(err, ERR_INVAL, "--shares has %d numbers for %d ranks", l->n_shares,
+                       c->n_workers);
     if (worth_measuring(c, l))
         TRY(cluster_measure(c, err));
     struct plan_request q = {.n_ranks = c->n_workers, .reports = c->report, .spec = c->spec,
         .tp = l->tp, .pp = l->pp, .slots = l->slots, .context = l->context,
         .page_tokens = CLUSTER_PAGE_TOKENS, .max_rows = l->max_rows,
-        .kv_value_bytes = l->kv_f32 ? 4 : 2, .memory_most = l->memory_most};
+        .kv_block_bytes = cluster_kv_block_bytes(l->kv_dtype), .memory_most = l->memory_most,
+        .shares = l->shares};
     if (l->plan_file != NULL) {
         Muster__Plan *message;
         TRY(planfile_read(l->plan_file, &message, &c->keep, err));
@@ -413,7 +431,7 @@ int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *er
     load.blas_tiles = blas_everywhere(c);
     if ((load.refused = refused_anywhere(c)) == NULL)
         return err_set(err, ERR_NOMEM, "no memory for the coordinator");
-    load.kv_dtype = l->kv_f32 ? 0 : 1;      /* GGUF's ids of F32 and F16 */
+    load.kv_dtype = (uint32_t)l->kv_dtype;
     load.kv_pages = (uint32_t)c->plan.kv_pages;
     load.page_tokens = CLUSTER_PAGE_TOKENS;
     load.max_rows = (uint32_t)l->max_rows;

@@ -17,6 +17,7 @@
 
 /* Tokens of a KV page: what attention walks at a time, so that pages and blocks have one border. */
 enum { CLUSTER_PAGE_TOKENS = 64 };
+enum { CLUSTER_KV_F32 = 0, CLUSTER_KV_F16 = 1, CLUSTER_KV_Q8_0 = 8 };     /* GGUF's ids */
 
 struct cluster {
     struct comm *comm;
@@ -51,11 +52,15 @@ int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, b
 struct cluster_load {
     const char *plan_file;              /* or NULL */
     int tp, pp, threads;                /* 0: chosen */
-    bool f32, kv_f32;
+    const double *shares; int n_shares; /* weights by world rank, asked for; NULL */
+    bool f32;
+    int kv_dtype;                       /* GGUF's id of F32, F16 or Q8_0 */
     int wire;                           /* enum wire_dtype */
     int slots, context, chunk, max_rows;
     uint64_t memory_most;               /* of a rank; 0: what is free */
 };
+/* Bytes of 32 keys or values of a cluster_load's kv_dtype. */
+int cluster_kv_block_bytes(int kv_dtype);
 /* Plans (measuring first where it matters) into c->plan. */
 int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *err);
 /* Loads the plan; every rank's sizes are in c->loaded afterwards. */

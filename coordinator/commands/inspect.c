@@ -65,12 +65,11 @@ static int imagine_plan(const struct options *o, struct session *s, struct plan 
         muster__node_report__init(list[i] = &report[i]);
         report[i].host = (char *)"one";
     }
-    bool f32 = o->model.compute == MODEL_COMPUTE_F32;
-    bool kv_f32 = o->model.kv == MODEL_KV_F32 || (o->model.kv == MODEL_KV_AUTO && f32);
     struct plan_request q = {.n_ranks = n, .reports = list, .spec = s->cluster.spec, .tp = tp,
         .pp = pp, .slots = o->model.batch > 0 ? o->model.batch : 1, .context = context,
         .page_tokens = CLUSTER_PAGE_TOKENS, .max_rows = o->model.chunk > 0 ? o->model.chunk : 512,
-        .kv_value_bytes = kv_f32 ? 4 : 2, .memory_most = o->model.memory, .even = true};
+        .kv_block_bytes = cluster_kv_block_bytes(model_args_kv(&o->model)),
+        .memory_most = o->model.memory, .even = true};
     return plan_layout(p, &q, tp, pp, mem, err);
 }
 

@@ -3,6 +3,7 @@
 #include "coordinator/commands/cli.h"
 #include "proto/wire.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 enum { OPT_TP = 0x1000, OPT_PP, OPT_PLAN, OPT_SAVE_PLAN, OPT_THREADS, OPT_COMPUTE, OPT_WIRE,
-       OPT_KV, OPT_CTX, OPT_BATCH, OPT_CHUNK, OPT_MEMORY };
+       OPT_KV, OPT_CTX, OPT_BATCH, OPT_CHUNK, OPT_MEMORY, OPT_SHARES };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Model:", 1},
@@ -19,11 +20,14 @@ static const struct argp_option options[] = {
                                "(default: the small one that ships)", 1},
     {"ctx", OPT_CTX, "N", 0, "Tokens of context of one sequence", 1},
     {"compute", OPT_COMPUTE, "HOW", 0, "default, or f32: dequantise, multiply and add in f32", 1},
-    {"kv", OPT_KV, "TYPE", 0, "Keys and values in f32 or f16 (default: f16; f32 under --compute f32)",
+    {"kv", OPT_KV, "TYPE", 0, "Keys and values in f32, f16 or q8_0 (default: f16; f32 under --compute "
+                               "f32)",
      1},
     {NULL, 0, NULL, 0, "Layout:", 2},
     {"tp", OPT_TP, "N", 0, "Ranks that share every layer", 2},
     {"pp", OPT_PP, "N", 0, "Stages that hold different layers", 2},
+    {"shares", OPT_SHARES, "LIST", 0, "How the ranks compare, in their order, as 3:1 (default: even, by "
+                                      "measured speed where nodes differ much)", 2},
     {"plan", OPT_PLAN, "FILE", 0, "Use the layout in FILE", 2},
     {"save-plan", OPT_SAVE_PLAN, "FILE", 0, "Write the layout to FILE", 2},
     {"threads", OPT_THREADS, "N", 0, "Threads of each rank (default: the cores it is bound to)", 2},
@@ -35,11 +39,29 @@ static const struct argp_option options[] = {
                                   "depends on the layout", 2},
     {0}};
 
+/* Weights with colons between them. */
+static error_t parse_shares(struct model_args *a, const char *text)
+{
+    const char *p = text;
+    for (a->n_shares = 0; a->n_shares < MODEL_SHARES_MAX; p++) {
+        char *end;
+        double v = strtod(p, &end);
+        if (end == p || !(v >= 1e-3 && v <= 1e6) || (*end != ':' && *end != '\0'))
+            break;
+        a->shares[a->n_shares++] = v;
+        p = end;
+        if (*end == '\0')
+            return 0;
+    }
+    err_set(a->err, ERR_INVAL, "--shares wants one number for each rank, like 3:1, not '%.60s'", text);
+    return EINVAL;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     static const char *const computes[] = {"default", "f32", NULL};
     static const char *const wires[] = {"f32", "bf16", "q8_0", NULL};
-    static const char *const kvs[] = {"auto", "f32", "f16", NULL};
+    static const char *const kvs[] = {"auto", "f32", "f16", "q8_0", NULL};
     struct model_args *a = state->input;
     switch (key) {
     case 'm': a->model = arg; return 0;
@@ -48,6 +70,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPT_KV: return cli_choice(a->err, "--kv", arg, kvs, &a->kv);
     case OPT_TP: return cli_int(a->err, "--tp", arg, 1, 64, &a->tp);
     case OPT_PP: return cli_int(a->err, "--pp", arg, 1, 256, &a->pp);
+    case OPT_SHARES: return parse_shares(a, arg);
     case OPT_PLAN: a->plan_file = arg; return 0;
     case OPT_SAVE_PLAN: a->save_plan = arg; return 0;
     case OPT_THREADS: return cli_int(a->err, "--threads", arg, 1, 1024, &a->threads);
@@ -60,6 +83,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp model_argp = {.options = options, .parser = parse};
+
+int model_args_kv(const struct model_args *a)
+{
+    static const int ids[] = {[MODEL_KV_F32] = 0, [MODEL_KV_F16] = 1, [MODEL_KV_Q8_0] = 8};
+    if (a->kv == MODEL_KV_AUTO)
+        return ids[a->compute == MODEL_COMPUTE_F32 ? MODEL_KV_F32 : MODEL_KV_F16];
+    return ids[a->kv];
+}
 
 static int exists(const char *path)
 {

@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MODEL_PATH_MAX = 4096 };
+enum { MODEL_PATH_MAX = 4096, MODEL_SHARES_MAX = 256 };
 
 enum model_compute { MODEL_COMPUTE_DEFAULT, MODEL_COMPUTE_F32 };
-enum model_kv { MODEL_KV_AUTO, MODEL_KV_F32, MODEL_KV_F16 };
+enum model_kv { MODEL_KV_AUTO, MODEL_KV_F32, MODEL_KV_F16, MODEL_KV_Q8_0 };
 
 struct model_args {
     struct err *err;            /* while parsing */
@@ -21,6 +21,7 @@ struct model_args {
     const char *plan_file;      /* replay; NULL: none */
     const char *save_plan;
     int tp, pp;                 /* 0: planned */
+    double shares[MODEL_SHARES_MAX]; int n_shares;  /* by world rank; 0: planned */
     int threads;                /* 0: from the binding */
     int compute, wire, kv;      /* enum model_compute, wire_dtype, model_kv */
     int context, batch, chunk;  /* 0: chosen by the command */
@@ -33,6 +34,8 @@ extern const struct argp model_argp;
 /* What -m names: a file or folder as it is, else NAME or NAME.gguf in the user's cache, else a model
  * that ships with the program. out [MODEL_PATH_MAX]. ERR_IO says where it looked. */
 int model_args_path(const struct model_args *a, char *out, struct err *err);
+/* What keys and values are kept in: GGUF's id of F32, F16 or Q8_0. */
+int model_args_kv(const struct model_args *a);
 /* The folder with the models that ship: $MUSTER_MODELS, or near the binary; "" when there is none. */
 void model_args_shipped(char *out, size_t cap);
 

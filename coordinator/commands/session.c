@@ -86,8 +86,9 @@ static int choose_sizes(struct session *s, const struct model_args *a,
     TRY(session_context(s, a, &most, err));
     *l = (struct cluster_load){.plan_file = a->plan_file, .tp = a->tp,
         .pp = a->pp, .threads = a->threads, .f32 = a->compute == MODEL_COMPUTE_F32,
-        .wire = a->wire, .memory_most = a->memory};
-    l->kv_f32 = a->kv == MODEL_KV_F32 || (a->kv == MODEL_KV_AUTO && l->f32);
+        .wire = a->wire, .memory_most = a->memory, .shares = a->n_shares > 0 ? a->shares : NULL,
+        .n_shares = a->n_shares};
+    l->kv_dtype = model_args_kv(a);
     l->slots = a->batch > 0 ? a->batch : smaller(need->sequences, SLOTS_DEFAULT);
     l->context = a->context > 0 ? most : smaller(need->longest, most);
     int prompt = need->longest_prompt > 0 ? need->longest_prompt : 1;

@@ -2,6 +2,7 @@
 
 #include "coordinator/plan/plancost.h"
 #include "coordinator/plan/planmemory.h"
+#include "coordinator/plan/planweight.h"
 
 #include <float.h>
 #include <stdio.h>
@@ -9,7 +10,6 @@
 #include <string.h>
 
 enum { TP_MAX = 64, PP_MAX = 256 };
-static const double UNEVEN = 1.15;      /* nodes nearer than this share evenly: measuring wobbles */
 static const double MEMORY_SHARE = 0.95;
 
 static const char *size_text(uint64_t bytes, char out[24])
@@ -76,7 +76,7 @@ static int balance(const double *weight, int n, const double *speed, int parts, 
     return ERR_OK;
 }
 
-/* Segments in proportion to speed, largest remainder first; even where the nodes are. */
+/* Segments in proportion to speed, largest remainder first; even where the weights are. */
 static void share_segments(const double *speed, int tp, int leaves, uint32_t *end)
 {
     double sum = 0, low = DBL_MAX, high = 0, rest[TP_MAX];
@@ -86,7 +86,7 @@ static void share_segments(const double *speed, int tp, int leaves, uint32_t *en
         low = speed[i] < low ? speed[i] : low;
         high = speed[i] > high ? speed[i] : high;
     }
-    if (high <= low * UNEVEN) {
+    if (high <= low) {
         for (int i = 0; i < tp; i++)
             end[i] = (uint32_t)split_even(leaves, tp, i).end;
         return;
@@ -272,9 +272,11 @@ static int fill_stages(struct plan *p, const struct plan_request *q, const int *
     int n_layers = (int)q->spec->n_layers, tp = p->tp, pp = p->pp;
     double *weight = arena_take(mem, (size_t)(n_layers + 1) * sizeof *weight);
     double *speed = arena_take_zeroed(mem, (size_t)pp * sizeof *speed), one[TP_MAX];
+    double *of = arena_take(mem, (size_t)q->n_ranks * sizeof *of);
     int *ends = arena_take(mem, (size_t)pp * sizeof *ends);
-    if (weight == NULL || speed == NULL || ends == NULL)
+    if (weight == NULL || speed == NULL || ends == NULL || of == NULL)
         return ERR_NOMEM;
+    planweight_ranks(q, of);
     weight[0] = 0;
     for (int l = 0; l < n_layers; l++)
         weight[l + 1] = weight[l] + 1 + (double)planmemory_layer_read(q->spec, l);
@@ -282,7 +284,7 @@ static int fill_stages(struct plan *p, const struct plan_request *q, const int *
     weight[n_layers] += head;
     for (int g = 0; g < pp; g++)
         for (int i = 0; i < tp; i++)
-            speed[g] += q->even ? 1 : plancost_bandwidth(q->reports[order[g * tp + i]]);
+            speed[g] += of[order[g * tp + i]];
     TRY(balance(weight, n_layers, speed, pp, ends, mem));
     for (int g = 0; g < pp; g++) {
         Muster__StagePlan *s = p->message->networks[0]->replicas[0]->stages[g];
@@ -290,7 +292,7 @@ static int fill_stages(struct plan *p, const struct plan_request *q, const int *
         s->layer_end = (uint32_t)ends[g];
         for (int i = 0; i < tp; i++) {
             s->ranks[i] = (uint32_t)order[g * tp + i];
-            one[i] = q->even ? 1 : plancost_bandwidth(q->reports[order[g * tp + i]]);
+            one[i] = of[order[g * tp + i]];
         }
         share_segments(one, tp, split_leaves(tp), s->segment_end);
     }

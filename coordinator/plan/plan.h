@@ -2,8 +2,8 @@
  * Why:    people should not have to know what tp and pp are, and should learn before anything is read
  *         that a model does not fit, and what would.
  * Does:   shares the layers over stages and each layer's segments (proto/split.h) over the ranks of a
- *         stage, in proportion to their memory bandwidth; counts every rank's bytes; predicts speed;
- *         takes the fastest layout that fits.
+ *         stage, in proportion to their speed where nodes really differ (planweight.h); counts every
+ *         rank's bytes; predicts speed; takes the fastest layout that fits.
  * Pure:   no I/O, no clock; what it allocates lives in the caller's arena.
  * Ranks:  not collective. */
 #ifndef MUSTER_PLAN_H
@@ -25,9 +25,10 @@ struct plan_request {
     int context;                /* tokens of one, at most */
     int page_tokens;
     int max_rows;               /* rows of a step */
-    int kv_value_bytes;         /* 4 or 2 */
+    int kv_block_bytes;         /* of 32 keys or values: 128, 64, or 34 as Q8_0 */
     uint64_t memory_most;       /* of one rank; 0: what the nodes have free */
     bool even;                  /* shares by count, not by speed */
+    const double *shares;       /* [n_ranks] by world rank, asked for; NULL: by speed */
 };
 
 /* What one rank holds, in heads, columns, rows and bytes. */

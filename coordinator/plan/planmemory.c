@@ -112,7 +112,7 @@ uint64_t planmemory_head_read(const Muster__ModelSpec *spec)
 uint64_t planmemory_page(const struct plan_request *q, int layers, int kv_heads)
 {
     uint64_t values = (uint64_t)kv_heads * (q->spec->head_dim + q->spec->value_dim);
-    return (uint64_t)layers * values * (uint64_t)q->kv_value_bytes * (uint64_t)q->page_tokens;
+    return (uint64_t)layers * values * (uint64_t)q->page_tokens / 32 * (uint64_t)q->kv_block_bytes;
 }
 
 /* Activations of a step: a few buffers as wide as the model, the share's own, and the logits. */

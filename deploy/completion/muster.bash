@@ -32,7 +32,7 @@ _muster() {
             compopt -o filenames
             return ;;
         --compute) mapfile -t COMPREPLY < <(compgen -W "default f32" -- "$word"); return ;;
-        --kv) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16" -- "$word"); return ;;
+        --kv) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 q8_0" -- "$word"); return ;;
         --wire) mapfile -t COMPREPLY < <(compgen -W "f32 bf16 q8_0" -- "$word"); return ;;
         --as) mapfile -t COMPREPLY < <(compgen -W "prompt generated" -- "$word"); return ;;
         --type)

@@ -148,6 +148,8 @@ static void test_limits_of_the_machine(void **state)
     double rate = membw_read(buf, bytes, 2, 3);
     assert_true(rate > 1e8 && rate < 1e13);
     assert_true(membw_read_seconds(buf, bytes, 1) > 0);
+    double best = membw_read_best(buf, bytes, 2, 3);     /* one piece, smaller than MEMBW_PIECE */
+    assert_true(best > 1e8 && best < 1e13);
     float *work = aligned_alloc(64, 2 * 3 * sizeof(float) * MEMBW_SGEMM_DIM * MEMBW_SGEMM_DIM);
     memset(work, 0, 2 * 3 * sizeof(float) * MEMBW_SGEMM_DIM * MEMBW_SGEMM_DIM);
     double flops = membw_sgemm(work, 2, 2);

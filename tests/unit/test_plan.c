@@ -3,6 +3,7 @@
 #include "coordinator/plan/plan.h"
 #include "coordinator/plan/planfile.h"
 #include "coordinator/plan/planmemory.h"
+#include "coordinator/plan/planweight.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -80,7 +81,7 @@ static void scene_init(struct scene *s, int layers, int heads, int kv_heads, int
         s->report[i].memory_free = (uint64_t)16 << 30;
     }
     s->q = (struct plan_request){.n_ranks = n_ranks, .reports = s->reports, .spec = &s->spec,
-        .slots = 1, .context = 2048, .page_tokens = 32, .max_rows = 64, .kv_value_bytes = 2};
+        .slots = 1, .context = 2048, .page_tokens = 32, .max_rows = 64, .kv_block_bytes = 64};
     assert_int_equal(arena_init(&s->mem, 1 << 22), ERR_OK);
 }
 
@@ -182,6 +183,64 @@ static void test_slow_node_gets_less(void **state)
     scene_free(&s);
 }
 
+static void test_ranks_of_a_host_are_equal(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct plan p;
+    scene_init(&s, 8, 16, 16, 2);
+    snprintf(s.host[1], sizeof s.host[1], "n0");
+    s.report[1].memory_bw = s.report[0].memory_bw / 7;      /* a neighbour was at it */
+    assert_int_equal(plan_choose(&p, &s.q, &s.mem, NULL), ERR_OK);
+    assert_int_equal(plan_layout(&p, &s.q, 2, 1, &s.mem, NULL), ERR_OK);
+    assert_int_equal(p.share[0].segments.end, 4);
+    s.report[1].threads = 1;                                /* bound to fewer cores: really slower */
+    assert_int_equal(plan_layout(&p, &s.q, 2, 1, &s.mem, NULL), ERR_OK);
+    assert_int_equal(p.share[0].segments.end, 7);
+    scene_free(&s);
+}
+
+static void test_near_hosts_are_equal(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct plan p;
+    double w[RANKS_MAX];
+    scene_init(&s, 8, 16, 16, 2);
+    for (int percent = 100; percent <= 170; percent += 5) {
+        s.report[1].memory_bw = s.report[0].memory_bw * percent / 100;
+        assert_int_equal(plan_layout(&p, &s.q, 2, 1, &s.mem, NULL), ERR_OK);
+        assert_int_equal(p.share[0].segments.end, percent <= 140 ? 4 : 3);
+    }
+    scene_free(&s);
+    /* two slow hosts, near each other, and two fast ones */
+    static const double speed[] = {10, 27, 12, 30};
+    scene_init(&s, 8, 16, 16, 4);
+    for (int i = 0; i < 4; i++)
+        s.report[i].memory_bw = speed[i] * 1e9;
+    planweight_ranks(&s.q, w);
+    assert_true(w[0] == w[2] && w[1] == w[3] && w[0] == 11e9 && w[1] == 28.5e9);
+    scene_free(&s);
+}
+
+static void test_shares_asked_for(void **state)
+{
+    (void)state;
+    static const double shares[] = {3, 1};
+    struct scene s;
+    struct plan p;
+    scene_init(&s, 8, 16, 16, 2);
+    snprintf(s.host[1], sizeof s.host[1], "n0");
+    s.report[1].memory_bw *= 9;             /* does not count then */
+    s.q.shares = shares;
+    assert_int_equal(plan_layout(&p, &s.q, 2, 1, &s.mem, NULL), ERR_OK);
+    check_cover(&s, &p);
+    assert_int_equal(p.share[0].segments.end, 6);
+    assert_int_equal(plan_layout(&p, &s.q, 1, 2, &s.mem, NULL), ERR_OK);
+    assert_true(p.share[0].layer_end >= 6);
+    scene_free(&s);
+}
+
 static void test_groups_stay_inside_a_host(void **state)
 {
     (void)state;
@@ -276,6 +335,9 @@ static void test_kv_bytes(void **state)
     assert_int_equal(plan_layout(&p, &s.q, 1, 1, &s.mem, NULL), ERR_OK);
     assert_int_equal(p.kv_pages, 3 * 64);
     assert_int_equal(p.share[0].kv_bytes, 3ull * 2048 * 8 * 4 * (64 + 64) * 2);
+    s.q.kv_block_bytes = 34;        /* Q8_0 */
+    assert_int_equal(plan_layout(&p, &s.q, 1, 1, &s.mem, NULL), ERR_OK);
+    assert_int_equal(p.share[0].kv_bytes, 3ull * 2048 * 8 * 4 * (64 + 64) / 32 * 34);
     scene_free(&s);
 }
 
@@ -358,6 +420,9 @@ int main(void)
         cmocka_unit_test(test_all_layouts_cover_the_model),
         cmocka_unit_test(test_stages_are_balanced),
         cmocka_unit_test(test_slow_node_gets_less),
+        cmocka_unit_test(test_ranks_of_a_host_are_equal),
+        cmocka_unit_test(test_near_hosts_are_equal),
+        cmocka_unit_test(test_shares_asked_for),
         cmocka_unit_test(test_groups_stay_inside_a_host),
         cmocka_unit_test(test_links_decide_between_tp_and_pp),
         cmocka_unit_test(test_what_cannot_be),

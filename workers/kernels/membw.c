@@ -55,6 +55,18 @@ double membw_read(const void *buf, size_t bytes, int n_threads, int rounds)
     return best;
 }
 
+double membw_read_best(const void *buf, size_t bytes, int n_threads, int rounds)
+{
+    size_t n = bytes / MEMBW_PIECE > 0 ? bytes / MEMBW_PIECE : 1, piece = bytes / n / 4096 * 4096;
+    double best = 0;
+    for (size_t i = 0; i < n * (size_t)rounds && piece > 0; i++) {
+        double rate = (double)piece /
+                      membw_read_seconds((const uint8_t *)buf + i % n * piece, piece, n_threads);
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
 double membw_sgemm(float *work, int n_threads, int rounds)
 {
     const int d = MEMBW_SGEMM_DIM, d2 = d * d;

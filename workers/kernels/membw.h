@@ -15,6 +15,12 @@ double membw_read_seconds(const void *buf, size_t bytes, int n_threads);
 double membw_read(const void *buf, size_t bytes, int n_threads, int rounds);
 
 enum { MEMBW_SGEMM_DIM = 384 };
+/* The same where others compute, too: the buffer in pieces of about MEMBW_PIECE bytes, one after the
+ * other, `rounds` times over; the best piece counts, since one of a few milliseconds is disturbed less
+ * often than a long run. For buffers far bigger than the caches. */
+enum { MEMBW_PIECE = 32 << 20 };
+double membw_read_best(const void *buf, size_t bytes, int n_threads, int rounds);
+
 /* Best rate of cblas_sgemm in flop/s, single-threaded calls side by side on n_threads.
  * work: n_threads x 3 MEMBW_SGEMM_DIM^2 floats, contents do not matter but must be finite. */
 double membw_sgemm(float *work, int n_threads, int rounds);
