@@ -210,6 +210,32 @@ static inline void llmrun_logits(struct llmrun *r, const int64_t *ids, int n, in
     llmrun_release(r, n);
 }
 
+/* Sequence 0, `begin` ids as a prompt in chunks of 20, then the others `chunk` at a time; admitted with
+ * the length of the prompt. logits [len][vocab]. */
+static inline void llmrun_grow(struct llmrun *r, const int64_t *ids, int begin, int len, int chunk,
+                               float *logits)
+{
+    for (int at = 0, rows; at < len; at += rows) {
+        static struct llmstep s;
+        struct decoder_result out;
+        int end = at < begin ? begin : len, most = at < begin ? 20 : chunk;
+        rows = end - at < most ? end - at : most;
+        memset(&s, 0, sizeof s);
+        llmstep_init(&s, r->step++);
+        if (at == 0)
+            llmstep_admit(&s, 0, begin, NULL);
+        Muster__Run *run = llmstep_run(&s, 0, at, rows, at >= begin);
+        run->all_logits = true;
+        for (int k = 0; k < rows; k++)
+            run->tokens[k] = (uint32_t)ids[at + k];
+        llmrun_step(r, &s, &out);
+        for (int i = 0; r->sampler && i < out.n_logits; i++)
+            memcpy(logits + (int64_t)out.logits[i].position * r->c->vocab, out.logits[i].data,
+                   sizeof(float) * (size_t)out.logits[i].rows * (size_t)r->c->vocab);
+    }
+    llmrun_release(r, 1);
+}
+
 /* Continues n prompts of `len` ids by n_new tokens each, in one batch, sampled by sampling [n]; tokens
  * [n][n_new] on the sampler. chunk: prompt positions in a step. */
 static inline void llmrun_generate(struct llmrun *r, const int32_t *prompt, int n, int len, int chunk,

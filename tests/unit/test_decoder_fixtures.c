@@ -15,7 +15,7 @@ struct opened {
     struct tensorfile file;
     struct model_config c;
     struct llmrun r;
-    struct llmtruth truth;
+    struct llmtruth truth, longer;
 };
 
 static void open_case(struct opened *o, const struct llmcase *fc)
@@ -25,6 +25,7 @@ static void open_case(struct opened *o, const struct llmcase *fc)
     LLMRUN_DO(comm_local_open(o->comm, 1, err));
     LLMRUN_DO(tensorfile_open(&expected, fc->expected, err));
     llmtruth_read(&expected, "input_ids", "logits", &o->truth);
+    llmtruth_read(&expected, "long_input_ids", "long_logits", &o->longer);
     tensorfile_close(&expected);
     LLMRUN_DO(tensorfile_open(&o->file, fc->path, err));
     LLMRUN_DO(model_config_read(&o->c, &o->file, fc->path, err));
@@ -36,6 +37,7 @@ static void close_case(struct opened *o)
 {
     llmrun_free(&o->r);
     llmtruth_free(&o->truth);
+    llmtruth_free(&o->longer);
     model_config_free(&o->c);
     tensorfile_close(&o->file);
     comm_close(&o->comm[0]);
@@ -123,6 +125,33 @@ static void test_quantised_cache(void **state)
     }
 }
 
+/* A sequence that outgrows longrope's original context: what comes after must be what the reference
+ * says of the whole sequence, fed at once. Others never notice. */
+static void test_longrope_is_outgrown(void **state)
+{
+    for (int i = 0; i < cases.n; i++) {
+        struct opened o;
+        open_case(&o, &cases.item[i]);
+        int original = o.c.rope[0].original_context;
+        const struct llmtruth *t = &o.longer;
+        if (o.c.rope[0].scaling != SCALING_LONGROPE || t->n == 0 || t->len < original + 10) {
+            close_case(&o);
+            continue;
+        }
+        struct decoder_options options = llmrun_options(COMPUTE_F32, DT_F32, 1);
+        options.max_rows = 40;      /* so that it takes more than one pass */
+        float *got = room(t);
+        for (int chunk = 1; chunk < 40; chunk += 24) {
+            llmrun_start(&o.r, &options);
+            llmrun_grow(&o.r, t->ids, original - 3, t->len, chunk, got);
+            for (int64_t k = (int64_t)(original + chunk) * t->vocab; k < llmtruth_count(t); k++)
+                assert_true(got[k] - t->logits[k] < 2e-4 && t->logits[k] - got[k] < 2e-4);
+        }
+        free(got);
+        close_case(&o);
+    }
+}
+
 int main(void)
 {
     if (!llmcases_list(&cases, FIXTURES_DEFAULT))
@@ -132,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_every_instruction_set),
         cmocka_unit_test(test_company_never_shows),
         cmocka_unit_test(test_quantised_cache),
+        cmocka_unit_test(test_longrope_is_outgrown),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     llmcases_free(&cases);

@@ -185,6 +185,11 @@ static size_t place_all(struct decoder *d, uint8_t *memory)
     return p.used;
 }
 
+static int longrope_original(const struct model_config *c)
+{
+    return c->rope[0].scaling == SCALING_LONGROPE ? c->rope[0].original_context : 0;
+}
+
 int decoder_sizes(const struct model_config *c, const struct mesh *m,
                   const struct decoder_weights *w, const struct decoder_options *o,
                   struct decoder_sizes *sizes, struct err *err)
@@ -197,7 +202,7 @@ int decoder_sizes(const struct model_config *c, const struct mesh *m,
     sizes->kv_bytes = kvcache_bytes(o->kv_dtype, m->layer_end - m->layer_begin, o->kv_pages,
                                     w->kv_local, c->head_dim, c->value_dim, o->page_tokens);
     sizes->state_bytes = sizeof d + slots_bytes(o->max_slots, o->max_context, o->page_tokens) +
-                         steprows_bytes(o->max_rows);
+                         steprows_bytes(o->max_rows) * (longrope_original(c) > 0 ? 2 : 1);
     return ERR_OK;
 }
 
@@ -212,11 +217,6 @@ static void set_ops(struct decoder *d)
     d->ops.reduce = &d->reduce;
     d->ops.team = &d->team;
     team_init(&d->team, d->opt.n_threads);
-}
-
-static int longrope_original(const struct model_config *c)
-{
-    return c->rope[0].scaling == SCALING_LONGROPE ? c->rope[0].original_context : 0;
 }
 
 static int open_parts(struct decoder *d, struct err *err)
@@ -237,6 +237,8 @@ static int open_parts(struct decoder *d, struct err *err)
     TRY(slots_init(&d->slots, o->max_slots, o->max_context, o->page_tokens, o->kv_pages, c->vocab,
                    longrope_original(c), err));
     TRY(steprows_init(&d->rows, o->max_rows, c->vocab, err));
+    if (longrope_original(c) > 0)
+        TRY(steprows_init(&d->again, o->max_rows, c->vocab, err));
     return reduce_init(&d->reduce, d->comm, d->m, o->wire, (int64_t)o->max_rows * c->dim, err);
 }
 
@@ -268,6 +270,7 @@ void decoder_destroy(struct decoder *d)
     decoderlink_cancel(d);
     reduce_free(&d->reduce);
     steprows_free(&d->rows);
+    steprows_free(&d->again);
     slots_free(&d->slots);
     kvcache_free(&d->kv);
     for (int i = 0; i < 2; i++)
@@ -313,6 +316,37 @@ static int forward(struct decoder *d, struct err *err)
     return d->rows.n_wanted > 0 ? decodersample_all(d, err) : ERR_OK;
 }
 
+/* Keys and values of the run's sequence before the run, once more, now with the long factors. */
+static int compute_again(struct decoder *d, const struct steprow_run *run, struct err *err)
+{
+    struct steprows rows = d->rows;
+    int rc = ERR_OK, n;
+    run->slot->is_long = true;
+    for (int at = 0; at < run->position && rc == ERR_OK; at += n) {
+        n = steprows_again(&d->again, run, rows.step, at, run->position);
+        d->rows = d->again;
+        rc = forward(d, err);
+    }
+    d->rows = rows;
+    return rc;
+}
+
+/* Sequences that outgrow the context which the short factors are for. */
+static int outgrow(struct decoder *d, struct err *err)
+{
+    int original = d->slots.longrope_original;
+    for (int i = 0; original > 0 && i < d->rows.n_runs; i++) {
+        const struct steprow_run *first = &d->rows.run[i];
+        if (first->slot->is_long || first->slot->length <= original)
+            continue;
+        for (int k = i + 1; k < d->rows.n_runs; k++)    /* of its runs in this step the first */
+            if (d->rows.run[k].slot == first->slot && d->rows.run[k].position < first->position)
+                first = &d->rows.run[k];
+        TRY(compute_again(d, first, err));
+    }
+    return ERR_OK;
+}
+
 int decoder_step(struct decoder *d, const Muster__Step *step, struct decoder_result *out,
                  struct err *err)
 {
@@ -323,6 +357,7 @@ int decoder_step(struct decoder *d, const Muster__Step *step, struct decoder_res
         return ERR_OK;
     int64_t start = comm_now_us(d->comm);
     TRY(decoderlink_tokens(d, err));
+    TRY(outgrow(d, err));
     TRY(forward(d, err));
     TRY(decoderlink_announce(d, err));
     d->step_us += (double)(comm_now_us(d->comm) - start);

@@ -2,9 +2,9 @@
  * Shapes: activations [rows, dim] f32, row-major, with a row table (sequence slot, position, role).
  * Bits:   a row's logits depend on its sequence's tokens and roles only: not on the layout (tp up to 8,
  *         any pp), the threads, the chunks its prompt came in, or the other rows of its steps.
- * Longrope: Admit.prompt_tokens, the length at admission, chooses the factors for the life of the slot.
- *         When a sequence first grows past longrope_original, the scheduler releases the slot and admits
- *         the sequence again with its present length; its tokens are computed anew.
+ * Longrope: Admit.prompt_tokens, the length at admission, chooses the factors; in the step in which a
+ *         sequence first grows past the original context, its keys and values are computed anew with the
+ *         long ones, from its tokens in their roles. Nobody else needs to know.
  * Pages:  page_tokens is a multiple of ATTENTION_BLOCK (64).
  * Owner:  model state (KV pages, scratch arena, message buffers) is allocated once at decoder_new from
  *         sizes that decoder_sizes reports before. Only a step that wants logits of all its rows may

@@ -37,6 +37,7 @@ struct decoder {
     struct rope rope[2];
     struct slots slots;
     struct steprows rows;
+    struct steprows again;      /* rows of a sequence that is computed anew; longrope only */
 
     uint8_t *memory;            /* all that follows lies in it */
     size_t memory_bytes;

@@ -11,7 +11,7 @@ static int pages_for(int context_max, int page_tokens)
 size_t slots_bytes(int n, int context_max, int page_tokens)
 {
     size_t each = (size_t)pages_for(context_max, page_tokens) + (size_t)context_max;
-    return (size_t)n * (sizeof(struct slot) + each * sizeof(int32_t));
+    return (size_t)n * (sizeof(struct slot) + each * sizeof(int32_t) + (size_t)context_max);
 }
 
 int slots_init(struct slots *s, int n, int context_max, int page_tokens, int n_pages, int vocab,
@@ -24,7 +24,8 @@ int slots_init(struct slots *s, int n, int context_max, int page_tokens, int n_p
     size_t each = (size_t)pages_for(context_max, page_tokens) + (size_t)context_max;
     s->slot = calloc((size_t)n, sizeof *s->slot);
     s->tables = calloc((size_t)n * each, sizeof *s->tables);    /* pages come to life when written */
-    if (s->slot == NULL || s->tables == NULL) {
+    s->roles = calloc((size_t)n, (size_t)context_max);
+    if (s->slot == NULL || s->tables == NULL || s->roles == NULL) {
         slots_free(s);
         return err_set(err, ERR_NOMEM, "no memory for the tables of %d sequences of %d tokens", n,
                        context_max);
@@ -39,6 +40,7 @@ int slots_init(struct slots *s, int n, int context_max, int page_tokens, int n_p
     for (int i = 0; i < n; i++) {
         s->slot[i].pages = s->tables + (size_t)i * each;
         s->slot[i].history = s->slot[i].pages + s->pages_max;
+        s->slot[i].generated = s->roles + (size_t)i * (size_t)context_max;
     }
     return ERR_OK;
 }
@@ -47,7 +49,8 @@ static void forget(struct slot *slot)
 {
     free(slot->bias_token);
     free(slot->bias_value);
-    struct slot empty = {.pages = slot->pages, .history = slot->history};
+    struct slot empty = {.pages = slot->pages, .history = slot->history,
+                         .generated = slot->generated};
     *slot = empty;
 }
 
@@ -57,6 +60,7 @@ void slots_free(struct slots *s)
         forget(&s->slot[i]);
     free(s->slot);
     free(s->tables);
+    free(s->roles);
     memset(s, 0, sizeof *s);
 }
 

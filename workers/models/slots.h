@@ -9,13 +9,14 @@
 
 struct slot {
     bool used, samples;
-    bool is_long;               /* longrope: by the length at admission */
+    bool is_long;               /* longrope: by the length at admission, until it is outgrown */
     uint64_t sequence;
     int n_prompt;
     int length;                 /* positions that have keys and values */
     int n_pages;
     int32_t *pages;             /* [pages_max] */
     int32_t *history;           /* [context_max] token ids by position, as far as this rank knows */
+    uint8_t *generated;         /* [context_max] role by position */
     struct sampler_params params;
     uint32_t *bias_token;       /* owned */
     float *bias_value;
@@ -31,6 +32,7 @@ struct slots {
     int longrope_original;      /* 0: none */
     struct slot *slot;
     int32_t *tables;            /* pages and histories of all slots */
+    uint8_t *roles;             /* of all slots */
 };
 
 size_t slots_bytes(int n, int context_max, int page_tokens);

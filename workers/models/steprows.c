@@ -85,6 +85,7 @@ static int add_run(struct steprows *s, struct slots *slots, const Muster__Run *r
     for (int i = 0; i < n; i++) {
         s->token[s->n_rows + i] = r->continues ? -1 : (int32_t)run->tokens[i];
         slot->history[r->position + i] = s->token[s->n_rows + i];
+        slot->generated[r->position + i] = run->role != MUSTER__ROLE__ROLE_PROMPT;
     }
     s->n_rows += n;
     s->n_samples += r->sample;
@@ -133,4 +134,23 @@ int steprows_build(struct steprows *s, struct slots *slots, const Muster__Step *
             TRY(add_run(s, slots, step->runs[i], err));
     list_wanted(s);
     return ERR_OK;
+}
+
+int steprows_again(struct steprows *s, const struct steprow_run *like, uint64_t step, int at, int end)
+{
+    const struct slot *slot = like->slot;
+    int n = 0;
+    while (at + n < end && n < s->max_rows && slot->generated[at + n] == slot->generated[at]) {
+        s->token[n] = slot->history[at + n];
+        n++;
+    }
+    s->step = step;
+    s->n_rows = n;
+    s->n_prompt = slot->generated[at] ? 0 : n;
+    s->n_runs = 1;
+    s->n_wanted = s->n_wanted_prompt = s->n_samples = s->n_returned = 0;
+    s->run[0] = (struct steprow_run){.slot = like->slot, .slot_index = like->slot_index, .n_rows = n,
+                                     .position = at, .logits_row = -1};
+    s->op_run[0] = (struct op_run){0, n, at, slot->pages};
+    return n;
 }

@@ -38,4 +38,8 @@ void steprows_free(struct steprows *s);
  * when the step is refused: the sender is out of order and the job ends. */
 int steprows_build(struct steprows *s, struct slots *slots, const Muster__Step *step, struct err *err);
 
+/* Makes s the rows of `like`'s run's sequence from position `at` on, as they were fed: as many as have
+ * one role, end before `end` and fit. Nothing is wanted of them. Returns how many. */
+int steprows_again(struct steprows *s, const struct steprow_run *like, uint64_t step, int at, int end);
+
 #endif
