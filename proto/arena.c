@@ -10,6 +10,8 @@ enum { ALIGN = 64 };    /* a cache line, and the widest vector load */
 int arena_init(struct arena *a, size_t cap)
 {
     memset(a, 0, sizeof *a);
+    if (cap > SIZE_MAX / 2)
+        return ERR_NOMEM;       /* a size gone wrong: rounding it up would wrap */
     cap = (cap + ALIGN - 1) / ALIGN * ALIGN;
     if (cap == 0)
         cap = ALIGN;

@@ -1,6 +1,6 @@
 /* bench_reduce.c - our tensor-parallel sum against MPI_Allreduce of the same numbers.
  * Usage: mpirun -n 2 --bind-to core build/tests/bench/bench_reduce [--wire f32|bf16|q8_0] [--runs 7]
- *        [--run-us 20000] [--direct FLOATS] [--max-kb 4096]
+ *        [--run-us 20000] [--direct FLOATS] [--chunk FLOATS] [--max-kb 4096]
  * How:   for each size, runs of the two alternate; a run is many sums between two barriers, its time the
  *        slowest rank's. Printed: medians over the runs, the median of their ratios, and what of ours is
  *        packing and unpacking (`wire`) and waiting; then the same of the fastest runs, which a busy
@@ -21,7 +21,7 @@ struct bench {
     float *pieces, *out;    /* [n_piece][N_MAX], [N_MAX] */
     int runs;
     enum wire_dtype wire;
-    int64_t direct, run_us, max_kb;
+    int64_t direct, chunk, run_us, max_kb;
 };
 
 static void fail(const struct err *err)
@@ -112,6 +112,7 @@ static void read_options(struct bench *b, int argc, char **argv)
     int runs = (int)number_after(argc, argv, "--runs", 7);
     b->runs = runs < 1 ? 1 : runs > RUNS_MAX ? RUNS_MAX : runs;
     b->direct = number_after(argc, argv, "--direct", -1);
+    b->chunk = number_after(argc, argv, "--chunk", -1);
     b->run_us = number_after(argc, argv, "--run-us", 20000);
     b->max_kb = number_after(argc, argv, "--max-kb", N_MAX / 256);
     for (int i = 1; i + 1 < argc; i++)
@@ -134,8 +135,10 @@ int main(int argc, char **argv)
         fail(&err);
     if (b.direct >= 0)
         b.reduce.direct_max = b.direct;
-    b.pieces = malloc((size_t)SPLIT_PIECES_MAX * N_MAX * sizeof *b.pieces);
-    b.out = malloc((size_t)N_MAX * sizeof *b.out);
+    if (b.chunk > 0 && b.chunk < b.reduce.chunk)
+        b.reduce.chunk = b.chunk / 32 * 32;
+    b.pieces = aligned_alloc(64, (size_t)SPLIT_PIECES_MAX * N_MAX * sizeof *b.pieces);
+    b.out = aligned_alloc(64, (size_t)N_MAX * sizeof *b.out);
     if (b.pieces == NULL || b.out == NULL)
         return 1;
     for (int64_t i = 0; i < (int64_t)SPLIT_PIECES_MAX * N_MAX; i++)

@@ -1,5 +1,6 @@
 #include "workers/parallel/mesh.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Everything about the plan that a rank relies on; the plan came from a peer or a file. */
@@ -75,6 +76,36 @@ static void take_place(struct mesh *m, const Muster__ReplicaPlan *r, int stage, 
     m->last_tp = stage_ranks(r, (int)r->n_stages - 1, m->last_ranks);
 }
 
+/* No rank stands in two places of a network. */
+static int check_places(const Muster__NetworkPlan *p, int n_workers, struct err *err)
+{
+    uint8_t *seen = calloc((size_t)n_workers, 1);
+    int rc = seen == NULL ? err_set(err, ERR_NOMEM, "no memory for a plan of %d ranks", n_workers) : ERR_OK;
+    for (size_t r = 0; r < p->n_replicas && rc == ERR_OK; r++)
+        for (size_t s = 0; s < p->replicas[r]->n_stages && rc == ERR_OK; s++) {
+            const Muster__StagePlan *stage = p->replicas[r]->stages[s];
+            for (size_t i = 0; i < stage->n_ranks && rc == ERR_OK; i++)
+                if (seen[stage->ranks[i]]++)
+                    rc = err_set(err, ERR_INVAL, "plan: rank %u stands in two places", stage->ranks[i]);
+        }
+    free(seen);
+    return rc;
+}
+
+/* Takes the rank's place in a checked plan; returns whether it has one. */
+static int find_place(struct mesh *m, const Muster__NetworkPlan *p)
+{
+    for (size_t r = 0; r < p->n_replicas; r++)
+        for (size_t s = 0; s < p->replicas[r]->n_stages; s++)
+            for (int i = 0; i < m->tp; i++)
+                if (p->replicas[r]->stages[s]->ranks[i] == (uint32_t)m->self) {
+                    m->replica = (int)r;
+                    take_place(m, p->replicas[r], (int)s, i);
+                    return 1;
+                }
+    return 0;
+}
+
 int mesh_init(struct mesh *m, const Muster__Plan *plan, int network, int self, int n_workers,
               int n_layers, int *held, struct err *err)
 {
@@ -90,17 +121,9 @@ int mesh_init(struct mesh *m, const Muster__Plan *plan, int network, int self, i
     m->self = self;
     m->tp = (int)p->tp;
     m->n_replicas = (int)p->n_replicas;
-    for (size_t r = 0; r < p->n_replicas; r++) {
+    for (size_t r = 0; r < p->n_replicas; r++)
         TRY(check_replica(p->replicas[r], m->tp, n_workers, n_layers, err));
-        for (size_t s = 0; s < p->replicas[r]->n_stages; s++)
-            for (int i = 0; i < m->tp; i++)
-                if (p->replicas[r]->stages[s]->ranks[i] == (uint32_t)self) {
-                    if (*held)
-                        return err_set(err, ERR_INVAL, "plan: rank %d stands in two places", self);
-                    m->replica = (int)r;
-                    take_place(m, p->replicas[r], (int)s, i);
-                    *held = 1;
-                }
-    }
+    TRY(check_places(p, n_workers, err));
+    *held = find_place(m, p);
     return ERR_OK;
 }

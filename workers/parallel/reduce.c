@@ -1,539 +1,410 @@
 #include "workers/parallel/reduce.h"
 
+#include "workers/parallel/reducestate.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+/* Measured on two ranks in one host, bound to cores (tests/bench/bench_reduce). */
 enum {
-    PLANS_MAX = 8,              /* distinct cuts of K in a model: attention, FFN, experts */
-    ITEMS_MAX = MESH_TP_MAX * 2 + SPLIT_PIECES_MAX,
-    BLOCK = 1024,               /* floats added at a time: stack and sources stay in L1 */
-    SLICE_ALIGN = 32,           /* borders of scattered slices: whole q8_0 blocks */
-    /* Floats up to which one exchange beats scatter and gather, in all sent by a rank. Two ranks in
-     * one host, bound: direct wins to 128 KB, scatter from 256 KB. */
-    DIRECT_FLOATS = 32 * 1024,
+    CHUNK_FLOATS = 64 * 1024,       /* of a message: it and its sum stay in L2 while the next one flies */
+    CHUNK_FLOATS_ALL = 128 * 1024,  /* of the messages to all peers: bounds the buffers of wide groups */
+    DIRECT_FLOATS = 32 * 1024,      /* sent by a rank in all, up to which one exchange beats two; where
+                                     * there are two ranks both send the same number of bytes */
+    ALIGN = 32,                     /* borders of chunks and slices: whole q8_0 blocks */
 };
 
-/* The sum as a stack program over all ranks' pieces, left to right. */
-struct sum_plan {
-    int n_total, unit;
-    int n_items;
-    struct { uint8_t rank, piece, folds; } item[ITEMS_MAX];
-    int n_piece[MESH_TP_MAX];
-};
-
-struct buffers {
-    uint8_t *in[MESH_TP_MAX];   /* one message from each peer; [self] is unused */
-    uint8_t *out[MESH_TP_MAX];  /* one message to each peer; direct sends use out[self] for all */
-    size_t cap;                 /* bytes of each */
-};
-
-struct state {
-    struct sum_plan plan[PLANS_MAX];
-    int n_plans;
-    int max_pieces;
-    struct buffers a, b;        /* scatter (or direct) and gather */
-    uint8_t *base;
-    float *decoded;             /* wire types other than f32: [tp][max_pieces][n_slice_max] */
-    int64_t decoded_stride;     /* floats of one rank's pieces there */
-};
-
-static double now_us(void)
+double reduce_now_us(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
 }
 
-/* --- plans */
-
-/* Folds after each piece: the tree over the leaves, whose owned maximal subtrees are the pieces. */
-static int walk_tree(struct sum_plan *p, const struct split_program *prog, int tp, int first, int last,
-                     int *at_rank, int *at_piece)
-{
-    while (*at_rank < tp && *at_piece >= prog[*at_rank].n_piece) {
-        (*at_rank)++;
-        *at_piece = 0;
-    }
-    if (*at_rank < tp && prog[*at_rank].piece[*at_piece].first == first &&
-        prog[*at_rank].piece[*at_piece].last == last) {
-        ASSERT(p->n_items < ITEMS_MAX);
-        p->item[p->n_items].rank = (uint8_t)*at_rank;
-        p->item[p->n_items].piece = (uint8_t)(*at_piece)++;
-        p->item[p->n_items++].folds = 0;
-        return 1;
-    }
-    if (last - first == 1)
-        return 0;
-    int mid = (first + last) / 2;
-    int left = walk_tree(p, prog, tp, first, mid, at_rank, at_piece);
-    int right = walk_tree(p, prog, tp, mid, last, at_rank, at_piece);
-    if (left && right)
-        p->item[p->n_items - 1].folds++;
-    return left || right;
-}
-
-static const struct sum_plan *plan_for(struct reduce *r, int n_total, int unit)
-{
-    struct state *s = r->state;
-    const struct mesh *m = r->mesh;
-    for (int i = 0; i < s->n_plans; i++)
-        if (s->plan[i].n_total == n_total && s->plan[i].unit == unit)
-            return &s->plan[i];
-    ASSERT(s->n_plans < PLANS_MAX);
-    struct sum_plan *p = &s->plan[s->n_plans++];
-    struct split_program prog[MESH_TP_MAX];
-    *p = (struct sum_plan){.n_total = n_total, .unit = unit};
-    for (int i = 0; i < m->tp; i++) {
-        prog[i] = split_program_for(n_total, unit, m->leaves, m->peer_segments[i]);
-        p->n_piece[i] = prog[i].n_piece;
-    }
-    int at_rank = 0, at_piece = 0;
-    walk_tree(p, prog, m->tp, 0, m->leaves, &at_rank, &at_piece);
-    return p;
-}
-
-/* out [n] = the tree sum; piece j of rank i is at src[i] + j * stride[i]. out may be a source of the
- * same place. */
-static void add_tree(const struct sum_plan *p, float *out, const float *const *src,
-                     const int64_t *stride, int64_t n)
-{
-    if (p->n_items == 2) {
-        const float *a = src[p->item[0].rank] + p->item[0].piece * stride[p->item[0].rank];
-        const float *b = src[p->item[1].rank] + p->item[1].piece * stride[p->item[1].rank];
-        for (int64_t i = 0; i < n; i++)
-            out[i] = a[i] + b[i];
-        return;
-    }
-    float stack[8][BLOCK];
-    for (int64_t at = 0; at < n; at += BLOCK) {
-        int count = n - at < BLOCK ? (int)(n - at) : BLOCK, height = 0;
-        for (int k = 0; k < p->n_items; k++) {
-            const float *piece = src[p->item[k].rank] + p->item[k].piece * stride[p->item[k].rank] + at;
-            memcpy(stack[height++], piece, (size_t)count * sizeof *piece);
-            for (int f = 0; f < p->item[k].folds; f++, height--)
-                for (int i = 0; i < count; i++)
-                    stack[height - 2][i] += stack[height - 1][i];
-        }
-        if (height > 0)
-            memcpy(out + at, stack[0], (size_t)count * sizeof *out);
-        else
-            memset(out + at, 0, (size_t)count * sizeof *out);
-    }
-}
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t align_up(int64_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
 
 /* --- messages */
 
-static size_t pack(struct reduce *r, uint8_t *msg, enum wire_kind kind, int n_piece, int64_t n,
-                   const float *src, int64_t stride)
+size_t reduce_pack(struct reduce *r, uint8_t *msg, enum wire_kind kind, enum wire_dtype dtype,
+                   int n_piece, int64_t n, const float *src, int64_t stride)
 {
-    double begun = now_us();
+    double begun = reduce_now_us();
     void *data;
-    size_t one = wire_data_bytes(r->dtype, (uint64_t)n);
-    struct wire_tensor t = {.network = (uint32_t)r->mesh->network, .kind = kind, .dtype = r->dtype,
+    size_t one = wire_data_bytes(dtype, (uint64_t)n);
+    struct wire_tensor t = {.network = (uint32_t)r->mesh->network, .kind = kind, .dtype = dtype,
                             .step = r->sequence, .n_dims = 2,
                             .shape = {(uint64_t)n_piece, (uint64_t)n},
                             .data_bytes = one * (size_t)n_piece};
+    if (n % ALIGN != 0 && n_piece > 1 && dtype == WIRE_Q8_0)    /* each piece has a short last block */
+        t.shape[1] = (uint64_t)align_up(n);
     size_t bytes = wire_tensor_begin(msg, r->comm->epoch, &t, &data);
     for (int j = 0; j < n_piece; j++)
-        wire_encode(r->dtype, (uint8_t *)data + one * (size_t)j, src + j * stride, (uint64_t)n);
-    r->wire_us += now_us() - begun;
+        wire_encode(dtype, (uint8_t *)data + one * (size_t)j, src + j * stride, (uint64_t)n);
+    r->wire_us += reduce_now_us() - begun;
     r->bytes += bytes;
     return bytes;
 }
 
 static int check_view(const struct reduce *r, const struct wire_tensor *t, enum wire_kind kind,
-                      int n_piece, int64_t n, int from, struct err *err)
+                      enum wire_dtype dtype, int from, int n_piece, int64_t n, struct err *err)
 {
-    if (t->kind != kind || t->step != r->sequence || t->n_dims != 2 ||
-        t->shape[0] != (uint64_t)n_piece || t->shape[1] != (uint64_t)n || t->dtype != r->dtype)
-        return err_set(err, ERR_PEER,
-                       "rank %d sent tensor %llu of %llu x %llu where %llu of %d x %lld was due",
-                       r->mesh->tp_ranks[from], (unsigned long long)t->step,
-                       (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
-                       (unsigned long long)r->sequence, n_piece, (long long)n);
-    return ERR_OK;
+    if (t->kind == kind && t->step == r->sequence && t->n_dims == 2 && t->dtype == dtype &&
+        t->shape[0] == (uint64_t)n_piece && t->shape[1] == (uint64_t)n)
+        return ERR_OK;
+    return err_set(err, ERR_PEER,
+                   "rank %d sent tensor %llu of %llu x %llu where %llu of %d x %lld was due",
+                   r->mesh->tp_ranks[from], (unsigned long long)t->step,
+                   (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
+                   (unsigned long long)r->sequence, n_piece, (long long)n);
 }
 
-/* The pieces in a received message as f32: in place, or decoded into this rank's room for `from`. */
-static int view(struct reduce *r, const uint8_t *msg, size_t bytes, enum wire_kind kind, int from,
-                int n_piece, int64_t n, const float **src, struct err *err)
+int reduce_view(struct reduce *r, const uint8_t *msg, size_t bytes, enum wire_kind kind,
+                enum wire_dtype dtype, int from, int n_piece, int64_t n, float *decoded,
+                const float **src, struct err *err)
 {
-    struct state *s = r->state;
     struct wire_tensor t;
-    double begun = now_us();
+    double begun = reduce_now_us();
+    int64_t width = n_piece > 1 && dtype == WIRE_Q8_0 ? align_up(n) : n;
     TRY(wire_tensor_view(msg, bytes, r->comm->epoch, &t, err));
-    TRY(check_view(r, &t, kind, n_piece, n, from, err));
-    if (r->dtype == WIRE_F32) {
-        *src = t.data;
-    } else {
-        float *to = s->decoded + from * s->decoded_stride;
-        size_t one = wire_data_bytes(r->dtype, (uint64_t)n);
+    TRY(check_view(r, &t, kind, dtype, from, n_piece, width, err));
+    *src = t.data;
+    if (dtype != WIRE_F32) {
+        size_t one = wire_data_bytes(dtype, (uint64_t)n);
         for (int j = 0; j < n_piece; j++)
-            wire_decode(r->dtype, to + j * n, (const uint8_t *)t.data + one * (size_t)j, (uint64_t)n);
-        *src = to;
+            wire_decode(dtype, decoded + j * n, (const uint8_t *)t.data + one * (size_t)j, (uint64_t)n);
+        *src = decoded;
     }
-    r->wire_us += now_us() - begun;
+    r->wire_us += reduce_now_us() - begun;
     return ERR_OK;
 }
 
-static int begin_recv(struct reduce *r, struct buffers *b, int from, struct comm_req *req,
-                      struct err *err)
+int reduce_recv(struct reduce *r, struct reduce_lane *lane, int from, struct err *err)
 {
-    return r->comm->table->recv_begin(r->comm, r->mesh->tp_ranks[from], COMM_TP, b->in[from], b->cap,
-                                      req, err);
+    return r->comm->table->recv_begin(r->comm, r->mesh->tp_ranks[from], COMM_TP, lane->in[from],
+                                      lane->cap, &lane->recv[from], err);
 }
 
-static int begin_send(struct reduce *r, int to, const uint8_t *msg, size_t bytes, struct comm_req *req,
-                      struct err *err)
+int reduce_send(struct reduce *r, struct reduce_lane *lane, int to, const uint8_t *msg, size_t bytes,
+                struct err *err)
 {
-    return r->comm->table->send_begin(r->comm, r->mesh->tp_ranks[to], COMM_TP, msg, bytes, req, err);
+    return r->comm->table->send_begin(r->comm, r->mesh->tp_ranks[to], COMM_TP, msg, bytes,
+                                      &lane->send[to], err);
 }
 
-static int finish(struct reduce *r, struct comm_req *reqs, int n, struct err *err)
+int reduce_wait(struct reduce *r, struct comm_req *req, struct err *err)
 {
-    double begun = now_us();
-    int rc = comm_wait_all(r->comm, reqs, n, err);
-    r->wait_us += now_us() - begun;
+    int first = 0, tp = r->mesh->tp;
+    while (first < tp && req[first].handle == NULL)
+        first++;
+    if (first == tp)
+        return ERR_OK;      /* nothing is under way: not even a look at the clock */
+    double begun = reduce_now_us();
+    int rc = comm_wait_all(r->comm, req + first, tp - first, err);
+    r->wait_us += reduce_now_us() - begun;
     return rc;
 }
 
-/* --- small sums: every rank's pieces to every peer, one latency */
+/* --- one chunk of a sum. Direct: every rank's pieces go to every peer, and all add all. Scattered: slice i
+ * of all pieces goes to rank i, which adds it and sends the sum to all. Where numbers are rounded on the
+ * way, the sum is rounded in both, and the borders are those of whole blocks: so the bits are the same. */
 
-static int sum_direct(struct reduce *r, const struct sum_plan *p, float *out, const float *pieces,
-                      int64_t stride, int64_t n, struct err *err)
+struct sum {
+    const struct sumtree *tree;
+    float *out;
+    const float *pieces;
+    int64_t stride;
+    bool direct;
+};
+
+/* Floats of rank i's slice of a chunk, counted from the chunk's begin. */
+static struct split_range slice_of(const struct reduce *r, const struct sum *s,
+                                   const struct reduce_slot *c, int i)
 {
-    struct state *s = r->state;
-    struct comm_req req[2 * MESH_TP_MAX] = {{0}};
-    struct buffers *b = &s->a;
-    const float *src[MESH_TP_MAX] = {0};
-    int64_t strides[MESH_TP_MAX];
-    int self = r->mesh->tp_index, tp = r->mesh->tp, n_req = 0, mine = p->n_piece[self];
-    for (int i = 0; i < tp; i++)
-        if (i != self && p->n_piece[i] > 0)
-            TRY(begin_recv(r, b, i, &req[i], err));
-    if (mine > 0) {
-        size_t bytes = pack(r, b->out[self], WIRE_PARTIAL, mine, n, pieces, stride);
-        for (int i = 0; i < tp; i++)
-            if (i != self)
-                TRY(begin_send(r, i, b->out[self], bytes, &req[tp + n_req++], err));
-        src[self] = pieces;
-        if (r->dtype != WIRE_F32)       /* all ranks must add the same rounded numbers */
-            TRY(view(r, b->out[self], bytes, WIRE_PARTIAL, self, mine, n, &src[self], err));
-    }
-    TRY(finish(r, req, tp + n_req, err));
-    for (int i = 0; i < tp; i++) {
-        strides[i] = i == self && r->dtype == WIRE_F32 ? stride : n;
-        if (i != self && p->n_piece[i] > 0)
-            TRY(view(r, b->in[i], req[i].bytes, WIRE_PARTIAL, i, p->n_piece[i], n, &src[i], err));
-    }
-    add_tree(p, out, src, strides, n);
-    return ERR_OK;
+    if (s->direct)
+        return (struct split_range){0, (int)c->n};
+    int64_t units = (c->n + ALIGN - 1) / ALIGN, tp = r->mesh->tp;
+    return (struct split_range){(int)smaller(c->n, units * i / tp * ALIGN),
+                                (int)smaller(c->n, units * (i + 1) / tp * ALIGN)};
 }
 
-/* --- large sums: slice i of all pieces to rank i, which adds it and sends the sum to all */
-
-static struct split_range slice_of(int64_t n, int tp, int i)
+static int send_pieces(struct reduce *r, const struct sum *s, struct reduce_slot *c, struct err *err)
 {
-    int64_t units = (n + SLICE_ALIGN - 1) / SLICE_ALIGN;
-    int64_t begin = units * i / tp * SLICE_ALIGN, end = units * (i + 1) / tp * SLICE_ALIGN;
-    return (struct split_range){(int)(begin < n ? begin : n), (int)(end < n ? end : n)};
-}
-
-static int scatter(struct reduce *r, const struct sum_plan *p, const float *pieces, int64_t stride,
-                   int64_t n, struct comm_req *req, struct err *err)
-{
-    struct buffers *b = &((struct state *)r->state)->a;
-    int self = r->mesh->tp_index, tp = r->mesh->tp;
-    struct split_range own = slice_of(n, tp, self);
-    for (int i = 0; i < tp; i++)
-        if (i != self && p->n_piece[i] > 0 && own.end > own.begin)
-            TRY(begin_recv(r, b, i, &req[i], err));
-    for (int d = 1; d < tp && p->n_piece[self] > 0; d++) {
-        int to = (self + d) % tp;       /* start at different peers, so that no link is a queue */
-        struct split_range sl = slice_of(n, tp, to);
-        if (sl.end == sl.begin)
+    struct reduce_lane *lane = &c->pieces;
+    int self = r->mesh->tp_index, tp = r->mesh->tp, mine = s->tree->n_piece[self];
+    const float *src = s->pieces + c->at;
+    size_t bytes = 0;
+    for (int d = 1; d < tp && mine > 0; d++) {
+        int to = (self + d) % tp;       /* each begins with another peer: no link is a queue */
+        struct split_range cut = slice_of(r, s, c, to);
+        uint8_t *msg = lane->out[s->direct ? 0 : to];
+        if (cut.end == cut.begin)
             continue;
-        size_t bytes = pack(r, b->out[to], WIRE_PARTIAL, p->n_piece[self], sl.end - sl.begin,
-                            pieces + sl.begin, stride);
-        TRY(begin_send(r, to, b->out[to], bytes, &req[tp + to], err));
+        if (d == 1 || !s->direct)
+            bytes = reduce_pack(r, msg, WIRE_PARTIAL, r->dtype, mine, cut.end - cut.begin,
+                                src + cut.begin, s->stride);
+        TRY(reduce_send(r, lane, to, msg, bytes, err));
     }
-    return finish(r, req, 2 * tp, err);
-}
-
-static int add_own_slice(struct reduce *r, const struct sum_plan *p, float *out, const float *pieces,
-                         int64_t stride, int64_t n, const struct comm_req *req, struct err *err)
-{
-    struct buffers *b = &((struct state *)r->state)->a;
-    int self = r->mesh->tp_index, tp = r->mesh->tp;
-    struct split_range own = slice_of(n, tp, self);
-    const float *src[MESH_TP_MAX] = {0};
-    int64_t strides[MESH_TP_MAX], count = own.end - own.begin;
-    for (int i = 0; i < tp; i++) {
-        strides[i] = count;
-        if (i == self) {
-            src[i] = pieces + own.begin;
-            strides[i] = stride;
-        } else if (p->n_piece[i] > 0 && count > 0) {
-            TRY(view(r, b->in[i], req[i].bytes, WIRE_PARTIAL, i, p->n_piece[i], count, &src[i], err));
-        }
-    }
-    add_tree(p, out + own.begin, src, strides, count);
     return ERR_OK;
 }
 
-static int gather_slices(struct reduce *r, float *out, int64_t n, struct err *err)
+static int begin_chunk(struct reduce *r, const struct sum *s, struct reduce_slot *c, struct err *err)
 {
-    struct buffers *b = &((struct state *)r->state)->b;
-    struct comm_req req[2 * MESH_TP_MAX] = {{0}};
     int self = r->mesh->tp_index, tp = r->mesh->tp;
-    struct split_range own = slice_of(n, tp, self);
-    for (int i = 0; i < tp; i++) {
-        struct split_range sl = slice_of(n, tp, i);
-        if (i != self && sl.end > sl.begin)
-            TRY(begin_recv(r, b, i, &req[i], err));
+    struct split_range own = slice_of(r, s, c, self);
+    TRY(reduce_wait(r, c->pieces.send, err));       /* of the slot's last chunk */
+    for (int i = 0; i < tp; i++)
+        if (i != self && s->tree->n_piece[i] > 0 && own.end > own.begin)
+            TRY(reduce_recv(r, &c->pieces, i, err));
+    return send_pieces(r, s, c, err);
+}
+
+/* decode(encode(numbers)), as the others get them: out [n_piece][n]. */
+static void round_trip(const struct reduce *r, const struct sum *s, struct reduce_slot *c, int n_piece,
+                       int64_t n, const float *src, int64_t stride, float *out)
+{
+    uint8_t *room = c->pieces.out[s->direct ? 1 : r->mesh->tp_index];   /* no message to self */
+    for (int j = 0; j < n_piece; j++) {
+        wire_encode(r->dtype, room, src + j * stride, (uint64_t)n);
+        wire_decode(r->dtype, out + j * n, room, (uint64_t)n);
     }
-    if (own.end > own.begin) {
-        const float *same;
-        size_t bytes = pack(r, b->out[self], WIRE_SUM, 1, own.end - own.begin, out + own.begin, 0);
-        for (int d = 1; d < tp; d++)
-            TRY(begin_send(r, (self + d) % tp, b->out[self], bytes, &req[tp + d], err));
-        if (r->dtype != WIRE_F32) {
-            TRY(view(r, b->out[self], bytes, WIRE_SUM, self, 1, own.end - own.begin, &same, err));
-            memcpy(out + own.begin, same, (size_t)(own.end - own.begin) * sizeof *out);
-        }
-    }
-    TRY(finish(r, req, 2 * tp, err));
-    for (int i = 0; i < tp; i++) {
-        struct split_range sl = slice_of(n, tp, i);
-        const float *src;
-        if (i == self || sl.end == sl.begin)
+}
+
+/* Where the pieces of all ranks are, for the slice that this rank adds. */
+static int find_pieces(struct reduce *r, const struct sum *s, struct reduce_slot *c,
+                       struct split_range own, const float **src, int64_t *stride, struct err *err)
+{
+    struct reduce_state *st = r->state;
+    int self = r->mesh->tp_index;
+    int64_t n = own.end - own.begin;
+    for (int i = 0; i < r->mesh->tp; i++) {
+        int count = s->tree->n_piece[i];
+        float *decoded = r->dtype == WIRE_F32 ? NULL : c->decoded + i * st->most_pieces * r->chunk;
+        stride[i] = n;
+        if (i != self && count > 0)
+            TRY(reduce_view(r, c->pieces.in[i], c->pieces.recv[i].bytes, WIRE_PARTIAL, r->dtype, i, count,
+                            n, decoded, &src[i], err));
+        if (i != self)
             continue;
-        TRY(view(r, b->in[i], req[i].bytes, WIRE_SUM, i, 1, sl.end - sl.begin, &src, err));
-        memcpy(out + sl.begin, src, (size_t)(sl.end - sl.begin) * sizeof *out);
+        src[i] = s->pieces + c->at + own.begin;
+        stride[i] = s->stride;
+        if (r->dtype == WIRE_F32)
+            continue;
+        round_trip(r, s, c, count, n, src[i], s->stride, decoded);
+        src[i] = decoded;
+        stride[i] = n;
     }
     return ERR_OK;
 }
 
-static int sum_scattered(struct reduce *r, const struct sum_plan *p, float *out, const float *pieces,
-                         int64_t stride, int64_t n, struct err *err)
+static int add_chunk(struct reduce *r, const struct sum *s, struct reduce_slot *c, struct err *err)
 {
-    struct comm_req req[2 * MESH_TP_MAX] = {{0}};
-    TRY(scatter(r, p, pieces, stride, n, req, err));
-    TRY(add_own_slice(r, p, out, pieces, stride, n, req, err));
-    return gather_slices(r, out, n, err);
+    const float *src[MESH_TP_MAX] = {0};
+    int64_t stride[MESH_TP_MAX];
+    struct split_range own = slice_of(r, s, c, r->mesh->tp_index);
+    int64_t n = own.end - own.begin;
+    float *out = s->out + c->at + own.begin;
+    if (n == 0)
+        return ERR_OK;
+    TRY(reduce_wait(r, c->pieces.recv, err));
+    TRY(find_pieces(r, s, c, own, src, stride, err));
+    sumtree_add(s->tree, ((struct reduce_state *)r->state)->add, out, src, stride, n);
+    if (s->direct && r->dtype != WIRE_F32)
+        round_trip(r, s, c, 1, n, out, 0, out);
+    return ERR_OK;
 }
 
-/* --- the interface */
-
-static size_t message_bytes(const struct reduce *r, int pieces, int64_t n)
+static int send_sums(struct reduce *r, const struct sum *s, struct reduce_slot *c, struct err *err)
 {
-    size_t one = wire_data_bytes(r->dtype, (uint64_t)n);
-    return (WIRE_HEADER_MAX + one * (size_t)pieces + 63) / 64 * 64;
-}
-
-/* Buffers for one message of each peer and to each peer. */
-static void place(struct buffers *b, uint8_t **at, int tp, size_t cap)
-{
-    b->cap = cap;
-    for (int i = 0; i < tp; i++, *at += 2 * cap) {
-        b->in[i] = *at;
-        b->out[i] = *at + cap;
+    int self = r->mesh->tp_index, tp = r->mesh->tp;
+    struct split_range own = slice_of(r, s, c, self);
+    struct reduce_lane *lane = &c->sums;
+    float *sum = s->out + c->at + own.begin;
+    const float *same;
+    TRY(reduce_wait(r, lane->send, err));
+    for (int i = 0; i < tp; i++) {
+        struct split_range cut = slice_of(r, s, c, i);
+        if (i != self && cut.end > cut.begin)
+            TRY(reduce_recv(r, lane, i, err));
     }
+    if (own.end == own.begin)
+        return ERR_OK;
+    size_t bytes = reduce_pack(r, lane->out[0], WIRE_SUM, r->dtype, 1, own.end - own.begin, sum, 0);
+    for (int d = 1; d < tp; d++)
+        TRY(reduce_send(r, lane, (self + d) % tp, lane->out[0], bytes, err));
+    if (r->dtype == WIRE_F32)
+        return ERR_OK;
+    return reduce_view(r, lane->out[0], bytes, WIRE_SUM, r->dtype, self, 1, own.end - own.begin, sum,
+                       &same, err);
 }
 
-static int most_pieces(const struct mesh *m)
+static int take_sums(struct reduce *r, const struct sum *s, struct reduce_slot *c, struct err *err)
 {
-    int most = 1;
-    for (int i = 0; i < m->tp; i++) {   /* a K with something in every leaf */
-        struct split_program p =
-            split_program_for(m->leaves * SPLIT_GROUP, SPLIT_GROUP, m->leaves, m->peer_segments[i]);
-        most = p.n_piece > most ? p.n_piece : most;
-    }
-    return most;
-}
-
-int reduce_init(struct reduce *r, struct comm *comm, const struct mesh *mesh, enum wire_dtype dtype,
-                int64_t n_max, struct err *err)
-{
-    *r = (struct reduce){.comm = comm, .mesh = mesh, .dtype = dtype, .n_max = n_max,
-                         .direct_max = DIRECT_FLOATS};
-    struct state *s = r->state = calloc(1, sizeof *s);
-    if (s == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for reductions");
-    s->max_pieces = most_pieces(mesh);
-    int64_t slice = n_max / mesh->tp + SLICE_ALIGN, direct = n_max < DIRECT_FLOATS ? n_max : DIRECT_FLOATS;
-    int64_t partial = direct > slice ? direct : slice;
-    size_t cap_a = message_bytes(r, s->max_pieces, partial);
-    /* gathers of whole parts use b: up to n_max floats from one peer */
-    size_t cap_b = message_bytes(r, 1, n_max);
-    size_t total = 2 * (cap_a + cap_b) * (size_t)mesh->tp;
-    s->base = mesh->tp > 1 ? aligned_alloc(64, total) : NULL;
-    s->decoded_stride = partial * s->max_pieces > n_max ? partial * s->max_pieces : n_max;
-    if (dtype != WIRE_F32 && mesh->tp > 1)
-        s->decoded = malloc((size_t)(s->decoded_stride * mesh->tp) * sizeof *s->decoded);
-    if (mesh->tp > 1 && (s->base == NULL || (dtype != WIRE_F32 && s->decoded == NULL))) {
-        reduce_free(r);
-        return err_set(err, ERR_NOMEM, "no memory for reductions of %lld numbers", (long long)n_max);
-    }
-    uint8_t *at = s->base;
-    if (at != NULL) {
-        place(&s->a, &at, mesh->tp, cap_a);
-        place(&s->b, &at, mesh->tp, cap_b);
+    TRY(reduce_wait(r, c->sums.recv, err));
+    for (int i = 0; i < r->mesh->tp; i++) {
+        struct split_range cut = slice_of(r, s, c, i);
+        float *out = s->out + c->at + cut.begin;
+        const float *src = out;
+        if (i == r->mesh->tp_index || cut.end == cut.begin)
+            continue;
+        TRY(reduce_view(r, c->sums.in[i], c->sums.recv[i].bytes, WIRE_SUM, r->dtype, i, 1,
+                        cut.end - cut.begin, out, &src, err));
+        if (src != out)
+            memcpy(out, src, (size_t)(cut.end - cut.begin) * sizeof *out);
     }
     return ERR_OK;
 }
 
-void reduce_free(struct reduce *r)
+/* Chunks in a pipeline: while one flies, the one before is added, and the sums of the one before that are
+ * taken. All sends have left at the end: a rank that computes does not push bytes into a network. */
+static int sum_in_chunks(struct reduce *r, const struct sum *s, int64_t n, struct err *err)
 {
-    struct state *s = r->state;
-    if (s != NULL) {
-        free(s->base);
-        free(s->decoded);
-        free(s);
+    struct reduce_slot *slot = ((struct reduce_state *)r->state)->slot;
+    int64_t step = s->direct ? r->chunk : r->chunk * r->mesh->tp, count = (n + step - 1) / step;
+    for (int64_t k = 0; k < count + (s->direct ? 1 : 2); k++) {
+        if (k < count) {
+            struct reduce_slot *c = &slot[k % REDUCE_SLOTS];
+            c->at = k * step;
+            c->n = smaller(step, n - c->at);
+            TRY(begin_chunk(r, s, c, err));
+        }
+        if (k >= 1 && k <= count)
+            TRY(add_chunk(r, s, &slot[(k - 1) % REDUCE_SLOTS], err));
+        if (k >= 1 && k <= count && !s->direct)
+            TRY(send_sums(r, s, &slot[(k - 1) % REDUCE_SLOTS], err));
+        if (k >= 2 && !s->direct)
+            TRY(take_sums(r, s, &slot[(k - 2) % REDUCE_SLOTS], err));
     }
-    memset(r, 0, sizeof *r);
+    for (int i = 0; i < REDUCE_SLOTS; i++) {
+        TRY(reduce_wait(r, slot[i].pieces.send, err));
+        TRY(reduce_wait(r, slot[i].sums.send, err));
+    }
+    return ERR_OK;
+}
+
+static const struct sumtree *tree_for(struct reduce *r, int n_total, int unit)
+{
+    struct reduce_state *s = r->state;
+    for (int i = 0; i < s->n_trees; i++)
+        if (s->tree[i].n_total == n_total && s->tree[i].unit == unit)
+            return &s->tree[i];
+    ASSERT(s->n_trees < REDUCE_TREES_MAX);
+    sumtree_init(&s->tree[s->n_trees], r->mesh, n_total, unit);
+    return &s->tree[s->n_trees++];
 }
 
 int reduce_sum(struct reduce *r, float *out, const float *pieces, int64_t piece_stride, int64_t n,
                int n_total, int unit, struct err *err)
 {
-    const struct sum_plan *p = plan_for(r, n_total, unit);
+    struct sum s = {.tree = tree_for(r, n_total, unit), .out = out, .pieces = pieces,
+                    .stride = piece_stride, .direct = n <= r->direct_max};
     ASSERT(n <= r->n_max);
     if (r->mesh->tp == 1) {
         if (out != pieces)
             memcpy(out, pieces, (size_t)n * sizeof *out);
         return ERR_OK;
     }
-    double begun = now_us();
-    bool small = n <= r->direct_max;
-    int rc = small ? sum_direct(r, p, out, pieces, piece_stride, n, err)
-                   : sum_scattered(r, p, out, pieces, piece_stride, n, err);
+    double begun = reduce_now_us();
+    int rc = sum_in_chunks(r, &s, n, err);
     r->sequence++;
-    r->us += now_us() - begun;
+    r->us += reduce_now_us() - begun;
     return rc;
 }
 
-/* Parts of all ranks to `root`, or to all when root is -1. */
-static int gather(struct reduce *r, int root, float *out, const float *mine, const int64_t *counts,
-                  struct err *err)
+/* --- start and end */
+
+static size_t message_bytes(enum wire_dtype dtype, int64_t pieces, int64_t n)
 {
-    struct buffers *b = &((struct state *)r->state)->b;
-    struct comm_req req[2 * MESH_TP_MAX] = {{0}};
-    int self = r->mesh->tp_index, tp = r->mesh->tp;
-    bool takes = root < 0 || root == self;
-    enum wire_dtype dtype = r->dtype;
-    int64_t at = 0;
-    r->dtype = WIRE_F32;        /* logits and embeddings are never rounded on the way */
-    int rc = ERR_OK;
-    for (int i = 0; takes && i < tp && rc == ERR_OK; i++)
-        if (i != self && counts[i] > 0)
-            rc = begin_recv(r, b, i, &req[i], err);
-    if (rc == ERR_OK && counts[self] > 0) {
-        size_t bytes = pack(r, b->out[self], WIRE_LOGITS, 1, counts[self], mine, 0);
-        for (int d = 1; d < tp && rc == ERR_OK; d++)
-            if (root < 0 || root == (self + d) % tp)
-                rc = begin_send(r, (self + d) % tp, b->out[self], bytes, &req[tp + d], err);
-    }
-    if (rc == ERR_OK)
-        rc = finish(r, req, 2 * tp, err);
-    for (int i = 0; takes && i < tp && rc == ERR_OK; at += counts[i++]) {
-        const float *src = mine;
-        if (counts[i] > 0 && i != self)
-            rc = view(r, b->in[i], req[i].bytes, WIRE_LOGITS, i, 1, counts[i], &src, err);
-        if (rc == ERR_OK && counts[i] > 0 && out + at != src)
-            memmove(out + at, src, (size_t)counts[i] * sizeof *out);
-    }
-    r->dtype = dtype;
-    r->sequence++;
-    return rc;
+    size_t bytes = WIRE_HEADER_MAX + wire_data_bytes(dtype, (uint64_t)n) * (size_t)pieces;
+    return (bytes + 63) / 64 * 64;
 }
 
-int reduce_gather(struct reduce *r, float *out, const float *mine, const int64_t *counts,
-                  struct err *err)
+/* Hands out 64-byte aligned parts of base; with base NULL it only counts. */
+struct placer { uint8_t *base; size_t used; };
+
+static void *place(struct placer *p, size_t bytes)
 {
-    return reduce_collect(r, -1, out, mine, counts, err);
+    size_t at = p->used;
+    p->used += (bytes + 63) / 64 * 64;
+    return p->base != NULL ? p->base + at : NULL;
 }
 
-int reduce_collect(struct reduce *r, int root, float *out, const float *mine, const int64_t *counts,
-                   struct err *err)
+static void place_lane(struct placer *p, struct reduce_lane *l, int tp, int n_out, size_t cap)
 {
-    for (int i = 0; i < r->mesh->tp; i++)
-        ASSERT(counts[i] >= 0 && counts[i] <= r->n_max);
-    if (r->mesh->tp == 1) {
-        if (out != mine)
-            memmove(out, mine, (size_t)counts[0] * sizeof *out);
-        return ERR_OK;
-    }
-    double begun = now_us();
-    int rc = gather(r, root, out, mine, counts, err);
-    r->us += now_us() - begun;
-    return rc;
-}
-
-/* Rows of one owner between `rows` and the dense room of a message. */
-static void copy_rows(float *rows, float *dense, const uint8_t *owner, int who, int n_rows, int dim,
-                      bool to_dense)
-{
-    for (int i = 0; i < n_rows; i++) {
-        float *row = rows + (int64_t)i * dim;
-        if (owner[i] != who)
-            continue;
-        memcpy(to_dense ? dense : row, to_dense ? row : dense, (size_t)dim * sizeof *row);
-        dense += dim;
-    }
-}
-
-static int exchange_rows(struct reduce *r, float *rows, const uint8_t *owner, int n_rows, int dim,
-                         const int64_t *counts, struct err *err)
-{
-    struct buffers *b = &((struct state *)r->state)->b;
-    struct comm_req req[2 * MESH_TP_MAX] = {{0}};
-    int self = r->mesh->tp_index, tp = r->mesh->tp;
+    l->cap = cap;
     for (int i = 0; i < tp; i++)
-        if (i != self && counts[i] > 0)
-            TRY(begin_recv(r, b, i, &req[i], err));
-    if (counts[self] > 0) {
-        struct wire_tensor t = {.network = (uint32_t)r->mesh->network, .kind = WIRE_EMBED,
-                                .dtype = WIRE_F32, .step = r->sequence, .n_dims = 2,
-                                .shape = {1, (uint64_t)counts[self]},
-                                .data_bytes = (size_t)counts[self] * sizeof *rows};
-        void *data;
-        size_t bytes = wire_tensor_begin(b->out[self], r->comm->epoch, &t, &data);
-        copy_rows(rows, data, owner, self, n_rows, dim, true);
-        r->bytes += bytes;
-        for (int d = 1; d < tp; d++)
-            TRY(begin_send(r, (self + d) % tp, b->out[self], bytes, &req[tp + d], err));
+        l->in[i] = place(p, cap);
+    for (int i = 0; i < n_out; i++)
+        l->out[i] = place(p, cap);
+}
+
+static size_t place_all(struct reduce *r, uint8_t *base)
+{
+    struct reduce_state *s = r->state;
+    struct placer p = {.base = base};
+    int tp = r->mesh->tp;
+    size_t decoded = (size_t)(tp * s->most_pieces * r->chunk) * sizeof(float);
+    for (int i = 0; i < REDUCE_SLOTS; i++) {
+        place_lane(&p, &s->slot[i].pieces, tp, tp, message_bytes(r->dtype, s->most_pieces, r->chunk));
+        place_lane(&p, &s->slot[i].sums, tp, 1, message_bytes(r->dtype, 1, r->chunk));
+        s->slot[i].decoded = r->dtype == WIRE_F32 ? NULL : place(&p, decoded);
     }
-    TRY(finish(r, req, 2 * tp, err));
-    for (int i = 0; i < tp; i++) {
-        const float *src;
-        if (i == self || counts[i] == 0)
-            continue;
-        TRY(view(r, b->in[i], req[i].bytes, WIRE_EMBED, i, 1, counts[i], &src, err));
-        copy_rows(rows, (float *)(uintptr_t)src, owner, i, n_rows, dim, false);
+    place_lane(&p, &s->moves, tp, 1, message_bytes(WIRE_F32, 1, REDUCE_MOVE_FLOATS));
+    return p.used;
+}
+
+int reduce_init(struct reduce *r, struct comm *comm, const struct mesh *mesh, enum wire_dtype dtype,
+                int64_t n_max, struct err *err)
+{
+    enum isa isa = ISA_SCALAR;
+    int64_t chunk = smaller(CHUNK_FLOATS, align_up(CHUNK_FLOATS_ALL / mesh->tp));
+    *r = (struct reduce){.comm = comm, .mesh = mesh, .dtype = dtype, .n_max = n_max};
+    TRY(isa_choose(&isa, err));
+    struct reduce_state *s = r->state = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for sums between ranks");
+    s->add = kernels_get(isa)->add;
+    s->most_pieces = sumtree_most_pieces(mesh);
+    r->chunk = smaller(chunk, align_up(n_max > 0 ? n_max : 1));
+    r->direct_max = mesh->tp <= 2 ? INT64_MAX : DIRECT_FLOATS / (mesh->tp - 1);
+    if (mesh->tp == 1)
+        return ERR_OK;
+    s->base = aligned_alloc(64, place_all(r, NULL));
+    if (s->base == NULL) {
+        reduce_free(r);
+        return err_set(err, ERR_NOMEM, "no memory for sums between %d ranks", mesh->tp);
     }
+    place_all(r, s->base);
     return ERR_OK;
 }
 
-int reduce_rows(struct reduce *r, float *rows, const uint8_t *owner, int n_rows, int dim,
-                struct err *err)
+/* Ends what an error has left under way; returns whether a transport may still read a message. */
+static bool lane_is_busy(struct reduce *r, struct reduce_lane *l)
 {
-    int64_t counts[MESH_TP_MAX] = {0};
-    if (r->mesh->tp == 1)
-        return ERR_OK;
-    for (int i = 0; i < n_rows; i++) {
-        ASSERT(owner[i] < r->mesh->tp);
-        counts[owner[i]] += dim;
+    bool busy = false;
+    for (int i = 0; i < r->mesh->tp; i++) {
+        int done = 1;
+        r->comm->table->cancel(r->comm, &l->recv[i]);
+        if (l->send[i].handle != NULL && r->comm->table->test(r->comm, &l->send[i], &done, NULL) == ERR_OK)
+            busy |= !done;
     }
-    ASSERT((int64_t)n_rows * dim <= r->n_max);
-    double begun = now_us();
-    enum wire_dtype dtype = r->dtype;
-    r->dtype = WIRE_F32;
-    int rc = exchange_rows(r, rows, owner, n_rows, dim, counts, err);
-    r->dtype = dtype;
-    r->sequence++;
-    r->us += now_us() - begun;
-    return rc;
+    return busy;
+}
+
+void reduce_free(struct reduce *r)
+{
+    struct reduce_state *s = r->state;
+    if (s != NULL) {
+        bool busy = lane_is_busy(r, &s->moves);
+        for (int i = 0; i < REDUCE_SLOTS; i++) {
+            busy |= lane_is_busy(r, &s->slot[i].pieces);
+            busy |= lane_is_busy(r, &s->slot[i].sums);
+        }
+        if (!busy)
+            free(s->base);
+        free(s);
+    }
+    memset(r, 0, sizeof *r);
 }

@@ -2,7 +2,9 @@
  * Why:    MPI_Allreduce picks its order by size and rank count; same seed, same bytes needs one order.
  * How:    each rank sends the sums of its maximal subtrees (split.h) as Activation messages: small
  *         tensors to every peer at once (one latency), large ones scattered, each part added by its
- *         owner, and gathered (least bytes). The bits are those of the tree either way.
+ *         owner, and gathered (least bytes), in chunks that follow each other in a pipeline. The bits are
+ *         those of the tree either way.
+ * Speed:  two ranks in one host, bound to cores, against MPI_Allreduce (medians): see bench_reduce.
  * Owner:  message buffers are allocated once, at reduce_init.
  * Ranks:  collective on the tensor-parallel group. */
 #ifndef MUSTER_REDUCE_H
@@ -16,7 +18,9 @@ struct reduce {
     const struct mesh *mesh;
     enum wire_dtype dtype;
     int64_t n_max;                      /* floats of the largest tensor */
+    /* How sums travel: the bits are the same for all values that agree between ranks. */
     int64_t direct_max;                 /* floats up to which pieces go to every peer at once */
+    int64_t chunk;                      /* floats of a message; at most what reduce_init chose, of 32 */
     void *state;
     uint64_t sequence;                  /* of the next collective: rides as Activation.step */
     double us, wait_us, wire_us;        /* spent so far, for the per-phase report */
