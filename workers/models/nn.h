@@ -183,6 +183,12 @@ struct nn_tensor *nn_patchify(struct nn *nn, struct nn_tensor *x, int patch);
 /* [b, rows cols, p p c] -> [b, c, h, w]: inside a token row, column, channel */
 struct nn_tensor *nn_unpatchify(struct nn *nn, struct nn_tensor *x, int patch, int rows, int cols);
 
+/* [b, c k k, h, w] -> [b, c, k h, k w]: channel c k k + i k + j goes to row k y + i, column k x + j;
+ * and back; and each pixel repeated k x k times. */
+struct nn_tensor *nn_pixel_shuffle(struct nn *nn, struct nn_tensor *x, int k);
+struct nn_tensor *nn_pixel_unshuffle(struct nn *nn, struct nn_tensor *x, int k);
+struct nn_tensor *nn_repeat_pixels(struct nn *nn, struct nn_tensor *x, int k);
+
 /* t [n] -> [n, dim]: cos then sin of t exp(-ln(10000) i / (dim/2)), angles in double. No gradient. */
 struct nn_tensor *nn_timestep_embedding(struct nn *nn, const double *t, int64_t n, int dim);
 /* [rows cols, dim] into out: first half of dim from the column, second from the row, each sin then cos

@@ -425,6 +425,65 @@ struct nn_tensor *nn_unpatchify(struct nn *nn, struct nn_tensor *x, int patch, i
     return y;
 }
 
+/* numbers: k, and the channels, height and width of the large picture. */
+static int64_t from_shuffled(const struct nn_node *n, const struct nn_tensor *x,
+                             const struct nn_tensor *y, int64_t at)
+{
+    int64_t k = n->i[0], c = n->i[1], h = n->i[2], w = n->i[3];
+    (void)x;
+    (void)y;
+    int64_t col = at % w, row = at / w % h, channel = at / (w * h) % c, b = at / (w * h * c);
+    int64_t source = channel * k * k + row % k * k + col % k;
+    return ((b * c * k * k + source) * (h / k) + row / k) * (w / k) + col / k;
+}
+
+static int64_t from_unshuffled(const struct nn_node *n, const struct nn_tensor *x,
+                               const struct nn_tensor *y, int64_t at)
+{
+    int64_t k = n->i[0], c = n->i[1], h = n->i[2], w = n->i[3], sw = w / k, sh = h / k;
+    (void)x;
+    (void)y;
+    int64_t col = at % sw, row = at / sw % sh, source = at / (sw * sh) % (c * k * k);
+    int64_t b = at / (sw * sh * c * k * k), channel = source / (k * k);
+    return ((b * c + channel) * h + row * k + source % (k * k) / k) * w + col * k + source % k;
+}
+
+static int64_t from_repeated(const struct nn_node *n, const struct nn_tensor *x,
+                             const struct nn_tensor *y, int64_t at)
+{
+    int64_t k = n->i[0], h = n->i[2], w = n->i[3];
+    (void)x;
+    (void)y;
+    return (at / (w * h) * (h / k) + at / w % h / k) * (w / k) + at % w / k;
+}
+
+struct nn_tensor *nn_pixel_shuffle(struct nn *nn, struct nn_tensor *x, int k)
+{
+    const int64_t *s = x->shape;
+    ASSERT(x->n_dims == 4 && s[1] % (k * k) == 0);
+    const int64_t shape[4] = {s[0], s[1] / (k * k), s[2] * k, s[3] * k};
+    struct nn_tensor *y = nn_new(nn, 4, shape);
+    move(nn, x, y, from_shuffled, (const int64_t[]){k, shape[1], shape[2], shape[3]}, 4);
+    return y;
+}
+
+struct nn_tensor *nn_pixel_unshuffle(struct nn *nn, struct nn_tensor *x, int k)
+{
+    const int64_t *s = x->shape;
+    ASSERT(x->n_dims == 4 && s[2] % k == 0 && s[3] % k == 0);
+    struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){s[0], s[1] * k * k, s[2] / k, s[3] / k});
+    move(nn, x, y, from_unshuffled, (const int64_t[]){k, s[1], s[2], s[3]}, 4);
+    return y;
+}
+
+struct nn_tensor *nn_repeat_pixels(struct nn *nn, struct nn_tensor *x, int k)
+{
+    const int64_t *s = x->shape;
+    struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){s[0], s[1], s[2] * k, s[3] * k});
+    move(nn, x, y, from_repeated, (const int64_t[]){k, s[1], s[2] * k, s[3] * k}, 4);
+    return y;
+}
+
 struct pick_job { struct nn *nn; struct nn_tensor *x, *y; const int32_t *index; bool back; };
 
 static void pick_part(void *ctx, int part)
