@@ -227,17 +227,50 @@ void cluster_close(struct cluster *c, int exit_code)
 
 /* --- the model */
 
+enum { TYPES_MAX = 3 };
+
+/* The types of the model's matrices, those of the most bytes; each takes a third of a second to measure. */
+static int matrix_types(const struct cluster *c, uint32_t *type)
+{
+    enum { ALL_MAX = 32 };
+    uint32_t all[ALL_MAX];
+    uint64_t bytes[ALL_MAX] = {0};
+    int n = 0, chosen = 0;
+    for (size_t i = 0; c->spec != NULL && i < c->spec->n_tensor; i++) {
+        const Muster__TensorSpec *t = c->spec->tensor[i];
+        int k = 0;
+        while (k < n && all[k] != t->type)
+            k++;
+        if (t->n_shape < 2 || k == ALL_MAX)
+            continue;
+        all[k] = t->type;
+        n += k == n;
+        bytes[k] += t->file_bytes;
+    }
+    for (; chosen < TYPES_MAX && chosen < n; chosen++) {
+        int most = 0;
+        for (int k = 1; k < n; k++)
+            most = bytes[k] > bytes[most] ? k : most;
+        type[chosen] = all[most];
+        bytes[most] = 0;
+    }
+    return chosen;
+}
+
 static int send_describe(struct cluster *c, const char *path, bool tokenizer, bool tensors,
                          bool measure, struct err *err)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
     Muster__Describe d = MUSTER__DESCRIBE__INIT;
+    uint32_t types[TYPES_MAX];
     m.body_case = MUSTER__ENVELOPE__BODY_DESCRIBE;
     m.describe = &d;
     d.path = (char *)path;
     d.want_tokenizer = tokenizer;
     d.want_tensors = tensors;
     d.measure = measure;
+    d.n_measure_types = measure ? (size_t)matrix_types(c, types) : 0;
+    d.measure_types = types;
     return cluster_send_all(c, true, &m, err);
 }
 

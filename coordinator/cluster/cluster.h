@@ -41,7 +41,8 @@ int cluster_open(struct cluster *c, struct comm *comm, struct err *err);
 /* Ends the conversation: every worker will exit with exit_code. Accepts a zeroed cluster. */
 void cluster_close(struct cluster *c, int exit_code);
 
-/* Measures memory bandwidth, products and links on all nodes: new reports. */
+/* Measures memory bandwidth, products and links on all nodes: new reports. Once a model is described, also
+ * what its types of weights and a layer cost. */
 int cluster_measure(struct cluster *c, struct err *err);
 
 /* All workers open the model; worker 0 describes it. ERR_PEER when they see different files. */

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum { OPT_TP = 0x1000, OPT_PP, OPT_PLAN, OPT_SAVE_PLAN, OPT_THREADS, OPT_COMPUTE, OPT_WIRE,
-       OPT_KV, OPT_CTX, OPT_BATCH, OPT_CHUNK, OPT_MEMORY, OPT_SHARES };
+       OPT_KV, OPT_CTX, OPT_BATCH, OPT_CHUNK, OPT_MEMORY, OPT_SHARES, OPT_DP };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Model:", 1},
@@ -26,6 +26,7 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Layout:", 2},
     {"tp", OPT_TP, "N", 0, "Ranks that share every layer", 2},
     {"pp", OPT_PP, "N", 0, "Stages that hold different layers", 2},
+    {"dp", OPT_DP, "N", 0, "Replicas of the model beside each other, which share the prompts out", 2},
     {"shares", OPT_SHARES, "LIST", 0, "How the ranks compare, in their order, as 3:1 (default: even, by "
                                       "measured speed where nodes differ much)", 2},
     {"plan", OPT_PLAN, "FILE", 0, "Use the layout in FILE", 2},
@@ -70,6 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPT_KV: return cli_choice(a->err, "--kv", arg, kvs, &a->kv);
     case OPT_TP: return cli_int(a->err, "--tp", arg, 1, 64, &a->tp);
     case OPT_PP: return cli_int(a->err, "--pp", arg, 1, 256, &a->pp);
+    case OPT_DP: return cli_int(a->err, "--dp", arg, 1, 256, &a->dp);
     case OPT_SHARES: return parse_shares(a, arg);
     case OPT_PLAN: a->plan_file = arg; return 0;
     case OPT_SAVE_PLAN: a->save_plan = arg; return 0;

@@ -20,7 +20,7 @@ struct model_args {
     const char *model;          /* as given; NULL: the default model */
     const char *plan_file;      /* replay; NULL: none */
     const char *save_plan;
-    int tp, pp;                 /* 0: planned */
+    int tp, pp, dp;             /* 0: planned; dp: 1 */
     double shares[MODEL_SHARES_MAX]; int n_shares;  /* by world rank; 0: planned */
     int threads;                /* 0: from the binding */
     int compute, wire, kv;      /* enum model_compute, wire_dtype, model_kv */

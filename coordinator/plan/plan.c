@@ -120,31 +120,42 @@ static Muster__StagePlan *stage_new(int tp, struct arena *mem)
     return s->ranks != NULL && s->segment_end != NULL ? s : NULL;
 }
 
-static Muster__Plan *message_new(int tp, int pp, struct arena *mem)
+static Muster__ReplicaPlan *replica_new(int tp, int pp, struct arena *mem)
 {
-    Muster__Plan *plan = arena_take(mem, sizeof *plan);
-    Muster__NetworkPlan *net = arena_take(mem, sizeof *net);
     Muster__ReplicaPlan *rep = arena_take(mem, sizeof *rep);
-    Muster__NetworkPlan **nets = arena_take(mem, sizeof *nets);
-    Muster__ReplicaPlan **reps = arena_take(mem, sizeof *reps);
     Muster__StagePlan **stages = arena_take(mem, (size_t)pp * sizeof *stages);
-    if (!plan || !net || !rep || !nets || !reps || !stages)
+    if (rep == NULL || stages == NULL)
         return NULL;
-    muster__plan__init(plan);
-    muster__network_plan__init(net);
     muster__replica_plan__init(rep);
     for (int g = 0; g < pp; g++)
         if ((stages[g] = stage_new(tp, mem)) == NULL)
             return NULL;
+    rep->n_stages = (size_t)pp;
+    rep->stages = stages;
+    return rep;
+}
+
+static Muster__Plan *message_new(int tp, int pp, int dp, struct arena *mem)
+{
+    Muster__Plan *plan = arena_take(mem, sizeof *plan);
+    Muster__NetworkPlan *net = arena_take(mem, sizeof *net);
+    Muster__NetworkPlan **nets = arena_take(mem, sizeof *nets);
+    Muster__ReplicaPlan **reps = arena_take(mem, (size_t)dp * sizeof *reps);
+    if (!plan || !net || !nets || !reps)
+        return NULL;
+    muster__plan__init(plan);
+    muster__network_plan__init(net);
+    for (int r = 0; r < dp; r++)
+        if ((reps[r] = replica_new(tp, pp, mem)) == NULL)
+            return NULL;
     net->name = (char *)"lm";
     net->tp = (uint32_t)tp;
     net->pp = (uint32_t)pp;
-    net->dp = 1;
-    plan->n_networks = net->n_replicas = 1;
+    net->dp = (uint32_t)dp;
+    net->n_replicas = (size_t)dp;
+    net->replicas = reps;
+    plan->n_networks = 1;
     *(plan->networks = nets) = net;
-    *(net->replicas = reps) = rep;
-    rep->n_stages = (size_t)pp;
-    rep->stages = stages;
     return plan;
 }
 
@@ -194,20 +205,21 @@ static const struct plan_share *too_big(const struct plan *p, const struct plan_
     return NULL;
 }
 
-static int count_shares(struct plan *p, const struct plan_request *q, int pages, struct err *err)
+static void count_shares(struct plan *p, const struct plan_request *q, int pages)
 {
-    const Muster__ReplicaPlan *rep = p->message->networks[0]->replicas[0];
     p->kv_pages = pages;
-    for (int g = 0; g < p->pp; g++)
-        for (int i = 0; i < p->tp; i++) {
-            struct plan_share *s = &p->share[g * p->tp + i];
-            *s = (struct plan_share){.rank = (int)rep->stages[g]->ranks[i], .stage = g,
-                .tp_index = i, .layer_begin = (int)rep->stages[g]->layer_begin,
-                .layer_end = (int)rep->stages[g]->layer_end};
-            planmemory_share(s, q, p->pp, p->tp, split_leaves(p->tp), rep->stages[g]->segment_end,
-                             pages);
-        }
-    return ERR_OK;
+    memset(p->share, 0, (size_t)p->n_shares * sizeof *p->share);
+    for (int k = 0; k < p->n_shares; k++) {
+        struct plan_share *s = &p->share[k];
+        s->replica = k / (p->tp * p->pp);
+        s->stage = k / p->tp % p->pp;
+        s->tp_index = k % p->tp;
+        const Muster__StagePlan *g = p->message->networks[0]->replicas[s->replica]->stages[s->stage];
+        s->rank = (int)g->ranks[s->tp_index];
+        s->layer_begin = (int)g->layer_begin;
+        s->layer_end = (int)g->layer_end;
+        planmemory_share(s, q, p->pp, p->tp, split_leaves(p->tp), g->segment_end, pages);
+    }
 }
 
 /* "does not fit", and what would. */
@@ -233,23 +245,26 @@ static int fit(struct plan *p, const struct plan_request *q, struct err *err)
 {
     int most = pages_wanted(q, q->slots), least = pages_wanted(q, 1);
     uint64_t need, have;
-    TRY(count_shares(p, q, most, err));
+    count_shares(p, q, most);
     if (too_big(p, q, &need, &have) == NULL)
         return ERR_OK;
-    TRY(count_shares(p, q, least, err));
+    count_shares(p, q, least);
     const struct plan_share *s = too_big(p, q, &need, &have);
     if (s != NULL)
         return does_not_fit(p, q, s, need, have, err);
     while (most - least > 1) {
         int mid = least + (most - least) / 2;
-        TRY(count_shares(p, q, mid, err));
+        count_shares(p, q, mid);
         if (too_big(p, q, &need, &have) == NULL)
             least = mid;
         else
             most = mid;
     }
-    return count_shares(p, q, least, err);
+    count_shares(p, q, least);
+    return ERR_OK;
 }
+
+static int replicas_of(const struct plan_request *q) { return q->dp > 0 ? q->dp : 1; }
 
 static int layout_check(const struct plan_request *q, int tp, int pp, struct err *err)
 {
@@ -259,15 +274,18 @@ static int layout_check(const struct plan_request *q, int tp, int pp, struct err
                        m->n_heads);
     if (pp > PP_MAX || pp > (int)m->n_layers)
         return err_set(err, ERR_INVAL, "--pp %d: the model has %u layers", pp, m->n_layers);
+    if (replicas_of(q) > 1 && tp * pp * replicas_of(q) > q->n_ranks)
+        return err_set(err, ERR_INVAL, "--dp %d of tp %d x pp %d needs %d ranks, there are %d",
+                       replicas_of(q), tp, pp, tp * pp * replicas_of(q), q->n_ranks);
     if (tp * pp > q->n_ranks)
         return err_set(err, ERR_INVAL, "--tp %d x --pp %d needs %d ranks, there are %d (mpirun -n %d)",
                        tp, pp, tp * pp, q->n_ranks, tp * pp);
     return ERR_OK;
 }
 
-/* Layers to stages and segments to ranks, by speed. */
-static int fill_stages(struct plan *p, const struct plan_request *q, const int *order,
-                       struct arena *mem)
+/* Layers to stages and segments to ranks, by speed. order [tp pp]: the replica's ranks. */
+static int fill_stages(const struct plan *p, const struct plan_request *q, Muster__ReplicaPlan *rep,
+                       const int *order, struct arena *mem)
 {
     int n_layers = (int)q->spec->n_layers, tp = p->tp, pp = p->pp;
     double *weight = arena_take(mem, (size_t)(n_layers + 1) * sizeof *weight);
@@ -287,7 +305,7 @@ static int fill_stages(struct plan *p, const struct plan_request *q, const int *
             speed[g] += of[order[g * tp + i]];
     TRY(balance(weight, n_layers, speed, pp, ends, mem));
     for (int g = 0; g < pp; g++) {
-        Muster__StagePlan *s = p->message->networks[0]->replicas[0]->stages[g];
+        Muster__StagePlan *s = rep->stages[g];
         s->layer_begin = g > 0 ? (uint32_t)ends[g - 1] : 0;
         s->layer_end = (uint32_t)ends[g];
         for (int i = 0; i < tp; i++) {
@@ -306,13 +324,16 @@ int plan_layout(struct plan *p, const struct plan_request *q, int tp, int pp, st
     TRY(layout_check(q, tp, pp, err));
     p->tp = tp;
     p->pp = pp;
-    p->n_shares = tp * pp;
+    p->dp = replicas_of(q);
+    p->n_shares = tp * pp * p->dp;
     p->share = arena_take(mem, (size_t)p->n_shares * sizeof *p->share);
-    p->message = message_new(tp, pp, mem);
+    p->message = message_new(tp, pp, p->dp, mem);
     int *order = ranks_by_host(q, mem);
-    if (p->share == NULL || p->message == NULL || order == NULL ||
-        fill_stages(p, q, order, mem) != ERR_OK)
+    if (p->share == NULL || p->message == NULL || order == NULL)
         return no_room(err);
+    for (int r = 0; r < p->dp; r++)
+        if (fill_stages(p, q, p->message->networks[0]->replicas[r], order + r * tp * pp, mem) != ERR_OK)
+            return no_room(err);
     TRY(fit(p, q, err));
     p->speed = plancost_speed(p, q);
     return ERR_OK;
@@ -328,7 +349,7 @@ static bool wanted(const struct plan_request *q, int tp, int pp)
            layout_check(q, tp, pp, &none) == ERR_OK;
 }
 
-/* Most ranks that a layout can keep busy: people who start four want four used. */
+/* Most ranks of a replica that a layout can keep busy: people who start four want four used. */
 static int busiest(const struct plan_request *q)
 {
     int most = 0;
@@ -339,41 +360,65 @@ static int busiest(const struct plan_request *q)
     return most;
 }
 
+static bool better(const struct plan_candidate *a, const struct plan_candidate *b)
+{
+    return a->fits != b->fits ? a->fits : a->fits && a->speed.decode_tps > b->speed.decode_tps;
+}
+
+/* Keeps the list in order; a full one loses its last. */
+static void insert(struct plan_candidate *out, int cap, int *n, const struct plan_candidate *c)
+{
+    int at = *n;
+    while (at > 0 && better(c, &out[at - 1]))
+        at--;
+    if (at >= cap)
+        return;
+    int moved = (*n < cap ? *n : cap - 1) - at;
+    memmove(&out[at + 1], &out[at], (size_t)moved * sizeof *out);
+    out[at] = *c;
+    *n += *n < cap;
+}
+
+int plan_list(struct plan_candidate *out, int cap, const struct plan_request *q, bool fewer,
+              struct arena *mem, struct err *first)
+{
+    int use = busiest(q), n = 0;
+    for (int tp = use; tp >= 1; tp--)
+        for (int pp = use / tp; pp >= 1; pp--) {
+            struct plan p;
+            struct err e = {0};
+            if (!wanted(q, tp, pp) || (!fewer && tp * pp != use))
+                continue;
+            size_t mark = arena_mark(mem);
+            struct plan_candidate c = {.tp = tp, .pp = pp};
+            c.fits = plan_layout(&p, q, tp, pp, mem, &e) == ERR_OK;
+            c.speed = p.speed;
+            if (!c.fits && first != NULL && first->code == ERR_OK)
+                err_set(first, e.code, "%s", e.msg);
+            arena_release(mem, mark);
+            insert(out, cap, &n, &c);
+        }
+    return n;
+}
+
 int plan_choose(struct plan *p, const struct plan_request *q, struct arena *mem, struct err *err)
 {
-    if (q->tp > 0 || q->pp > 0)
-        TRY(layout_check(q, q->tp > 0 ? q->tp : 1, q->pp > 0 ? q->pp : 1, err));
-    int use = busiest(q), tried = 0;
-    struct plan best = {0}, second = {0};
+    struct plan_candidate list[2];
     struct err first = {0};
-    for (int tp = use; tp >= 1; tp--) {
-        if (use % tp != 0 || !wanted(q, tp, use / tp))
-            continue;
-        struct plan one;
-        struct err e = {0};
-        tried++;
-        if (plan_layout(&one, q, tp, use / tp, mem, &e) != ERR_OK) {
-            err_set(&first, e.code, "%s", e.msg);
-            continue;
-        }
-        if (best.message == NULL || one.speed.decode_tps > best.speed.decode_tps) {
-            second = best;
-            best = one;
-        } else if (second.message == NULL || one.speed.decode_tps > second.speed.decode_tps) {
-            second = one;
-        }
-    }
-    if (best.message == NULL)
+    if (q->tp > 0 || q->pp > 0 || q->dp > 1)
+        TRY(layout_check(q, q->tp > 0 ? q->tp : 1, q->pp > 0 ? q->pp : 1, err));
+    int n = plan_list(list, 2, q, false, mem, &first);
+    if (n == 0 || !list[0].fits)
         return err_set(err, first.code ? first.code : ERR_LIMIT, "%s",
                        first.code ? first.msg : "no layout fits these ranks");
-    *p = best;
+    TRY(plan_layout(p, q, list[0].tp, list[0].pp, mem, err));
     if (q->tp > 0 && q->pp > 0)
         snprintf(p->why, sizeof p->why, "asked for");
-    else if (second.message != NULL)
+    else if (n > 1 && list[1].fits)
         snprintf(p->why, sizeof p->why, "about %.0f tokens/s; tp %d x pp %d about %.0f",
-                 p->speed.decode_tps, second.tp, second.pp, second.speed.decode_tps);
+                 p->speed.decode_tps, list[1].tp, list[1].pp, list[1].speed.decode_tps);
     else
-        snprintf(p->why, sizeof p->why, "the only one of %d that fits", tried);
+        snprintf(p->why, sizeof p->why, n > 1 ? "the only one that fits" : "the only one there is");
     return ERR_OK;
 }
 
@@ -403,35 +448,54 @@ static int stage_check(const struct plan_request *q, const Muster__StagePlan *s,
     return ERR_OK;
 }
 
+/* Its counts; ERR_FORMAT for what mesh and schedule cannot be. */
+static int adopt_counts(struct plan *p, const struct plan_request *q, const Muster__Plan *message,
+                        struct err *err)
+{
+    if (message->n_networks != 1 || message->networks[0]->n_replicas < 1 ||
+        message->networks[0]->n_replicas > (size_t)q->n_ranks ||
+        message->networks[0]->replicas[0]->n_stages < 1)
+        return err_set(err, ERR_FORMAT, "plan: one network is wanted, of at most %d replicas",
+                       q->n_ranks);
+    const Muster__NetworkPlan *net = message->networks[0];
+    const Muster__ReplicaPlan *rep = net->replicas[0];
+    p->dp = (int)net->n_replicas;
+    p->pp = rep->n_stages <= PP_MAX ? (int)rep->n_stages : PP_MAX + 1;
+    p->tp = rep->stages[0]->n_ranks <= TP_MAX ? (int)rep->stages[0]->n_ranks : TP_MAX + 1;
+    for (int r = 0; r < p->dp; r++)
+        if ((int)net->replicas[r]->n_stages != p->pp)
+            return err_set(err, ERR_FORMAT, "plan: replica %d has %zu stages, the first %d", r,
+                           net->replicas[r]->n_stages, p->pp);
+    if (p->tp < 1)
+        return err_set(err, ERR_FORMAT, "plan: a stage without ranks");
+    return layout_check(q, p->tp, p->pp, err);
+}
+
 int plan_adopt(struct plan *p, const struct plan_request *q, Muster__Plan *message,
                struct arena *mem, struct err *err)
 {
     memset(p, 0, sizeof *p);
-    if (message->n_networks != 1 || message->networks[0]->n_replicas != 1 ||
-        message->networks[0]->replicas[0]->n_stages < 1)
-        return err_set(err, ERR_FORMAT, "plan: one network of one replica is wanted");
-    const Muster__ReplicaPlan *rep = message->networks[0]->replicas[0];
-    p->pp = rep->n_stages <= PP_MAX ? (int)rep->n_stages : PP_MAX + 1;
-    p->tp = rep->stages[0]->n_ranks <= TP_MAX ? (int)rep->stages[0]->n_ranks : TP_MAX + 1;
-    if (p->tp < 1)
-        return err_set(err, ERR_FORMAT, "plan: a stage without ranks");
-    TRY(layout_check(q, p->tp, p->pp, err));
+    TRY(adopt_counts(p, q, message, err));
     bool *used = arena_take_zeroed(mem, (size_t)q->n_ranks);
-    p->n_shares = p->tp * p->pp;
+    p->n_shares = p->tp * p->pp * p->dp;
     p->share = arena_take(mem, (size_t)p->n_shares * sizeof *p->share);
     if (used == NULL || p->share == NULL)
         return no_room(err);
-    int begin = 0;
-    for (int g = 0; g < p->pp; g++) {
-        TRY(stage_check(q, rep->stages[g], p->tp, begin, used, err));
-        begin = (int)rep->stages[g]->layer_end;
+    for (int r = 0; r < p->dp; r++) {
+        int begin = 0;
+        for (int g = 0; g < p->pp; g++) {
+            const Muster__StagePlan *s = message->networks[0]->replicas[r]->stages[g];
+            TRY(stage_check(q, s, p->tp, begin, used, err));
+            begin = (int)s->layer_end;
+        }
+        if (begin != (int)q->spec->n_layers)
+            return err_set(err, ERR_FORMAT, "plan: it ends at layer %d of %u", begin,
+                           q->spec->n_layers);
     }
-    if (begin != (int)q->spec->n_layers)
-        return err_set(err, ERR_FORMAT, "plan: it ends at layer %d of %u", begin, q->spec->n_layers);
     p->message = message;
     message->networks[0]->tp = (uint32_t)p->tp;
     message->networks[0]->pp = (uint32_t)p->pp;
-    message->networks[0]->dp = 1;
+    message->networks[0]->dp = (uint32_t)p->dp;
     TRY(fit(p, q, err));
     p->speed = plancost_speed(p, q);
     snprintf(p->why, sizeof p->why, "from a file");

@@ -89,6 +89,31 @@ static bool holds(const Muster__ModelSpec *m, const Muster__TensorSpec *t, int l
     return first || (last && head_too);
 }
 
+/* Counts a matrix with those of its type and kind; a model with more types than there is room for is
+ * counted under its last ones. */
+static void add_part(struct plan_share *s, const struct plan_part *add)
+{
+    for (int i = 0; i < s->n_parts; i++) {
+        struct plan_part *p = &s->part[i];
+        bool same = p->type == add->type && p->expert == add->expert && p->head == add->head;
+        if (!same && i < PLAN_PARTS_MAX - 1)
+            continue;
+        p->bytes += add->bytes;
+        p->weights += add->weights;
+        return;
+    }
+    s->part[s->n_parts++] = *add;
+}
+
+static struct plan_part part_of(const Muster__TensorSpec *t, uint64_t packed)
+{
+    struct plan_part p = {.type = t->type, .expert = is_expert(t), .head = t->layer < 0, .bytes = packed};
+    p.weights = t->packed_bytes > 0 ? (double)packed / (double)t->packed_bytes : 0;
+    for (size_t i = 0; i < t->n_shape; i++)
+        p.weights *= (double)t->shape[i];
+    return p;
+}
+
 uint64_t planmemory_layer_read(const Muster__ModelSpec *spec, int layer)
 {
     uint64_t n = 0;
@@ -166,6 +191,7 @@ void planmemory_share(struct plan_share *s, const struct plan_request *q, int n_
     s->ffn = split_owned(ffn, SPLIT_GROUP, leaves, s->segments);
     s->vocab = vocab_of(m, leaves, s->segments);
     s->weights_bytes = s->file_bytes = s->read_bytes = 0;
+    s->n_parts = 0;
     for (size_t i = 0; i < m->n_tensor; i++) {
         uint64_t part, whole;
         bool reads;
@@ -177,7 +203,12 @@ void planmemory_share(struct plan_share *s, const struct plan_request *q, int n_
             packed = m->tensor[i]->packed_bytes;
         s->weights_bytes += packed;
         s->file_bytes += portion(m->tensor[i]->file_bytes, part < whole ? part : whole, whole);
-        s->read_bytes += reads ? read_of(m, m->tensor[i], packed) : 0;
+        if (!reads)
+            continue;
+        struct plan_part add = part_of(m->tensor[i], packed);
+        s->read_bytes += read_of(m, m->tensor[i], packed);
+        if (m->tensor[i]->n_shape > 1)
+            add_part(s, &add);
     }
     s->kv_bytes = (uint64_t)pages *
                   planmemory_page(q, s->layer_end - s->layer_begin, length(s->kv_heads));

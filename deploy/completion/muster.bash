@@ -19,7 +19,7 @@ _muster() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            "generate inspect tokenize logits bench quantize doctor --help --version" -- "$word")
+            "generate inspect tokenize logits bench quantize plan doctor --help --version" -- "$word")
         return
     fi
     case $before in
@@ -33,6 +33,10 @@ _muster() {
             return ;;
         --compute) mapfile -t COMPREPLY < <(compgen -W "default f32" -- "$word"); return ;;
         --kv) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 q8_0" -- "$word"); return ;;
+        --link)
+            mapfile -t COMPREPLY < <(compgen -W \
+                "1GbE 10GbE 25GbE 40GbE 100GbE 200GbE ib-edr ib-hdr ib-ndr" -- "$word")
+            return ;;
         --wire) mapfile -t COMPREPLY < <(compgen -W "f32 bf16 q8_0" -- "$word"); return ;;
         --as) mapfile -t COMPREPLY < <(compgen -W "prompt generated" -- "$word"); return ;;
         --type)
