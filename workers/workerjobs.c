@@ -1,6 +1,7 @@
 #include "workers/workerjobs.h"
 
 #include "proto/wire.h"
+#include "workers/models/quantize.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,8 +107,55 @@ static int job_sums(struct workerjob *job, struct results *out, struct err *err)
     return rc;
 }
 
+/* --- a file of another type */
+
+enum { PROGRESS_US = 100000 };
+
+struct telling { struct workerjob *job; int64_t told_us; };
+
+/* Ten times a second is enough for a terminal. */
+static void tell(void *ctx, const struct quantize_progress *p)
+{
+    struct telling *t = ctx;
+    struct comm *c = t->job->comm;
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__JobDone part = MUSTER__JOB_DONE__INIT;
+    int64_t now = comm_now_us(c);
+    if (now - t->told_us < PROGRESS_US || p->all == 0)
+        return;
+    t->told_us = now;
+    part.rank = (uint32_t)c->self;
+    part.more = true;
+    part.share = (double)p->done / (double)p->all;
+    m.body_case = MUSTER__ENVELOPE__BODY_JOB_DONE;
+    m.job_done = &part;
+    wire_send(c, comm_coordinator(c), COMM_CONTROL, &m, NULL);
+}
+
+/* Job "quantize" in out type: tensors, fallbacks and bytes. */
+static int job_quantize(struct workerjob *job, struct results *out, struct err *err)
+{
+    char text[32];
+    struct quantize_report r;
+    struct telling t = {.job = job};
+    if (job->message->n_args != 3)
+        return err_set(err, ERR_INVAL, "quantize wants a model, an output and a type");
+    TRY(quantize_file(job->message->args[0], job->message->args[1], job->message->args[2], tell, &t, &r,
+                      err));
+    snprintf(text, sizeof text, "%d", r.n_tensors);
+    add_result(out, "tensors", text);
+    snprintf(text, sizeof text, "%d", r.n_fallback);
+    add_result(out, "fallback", text);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)r.bytes_in);
+    add_result(out, "bytes_in", text);
+    snprintf(text, sizeof text, "%llu", (unsigned long long)r.bytes_out);
+    add_result(out, "bytes_out", text);
+    return ERR_OK;
+}
+
 static const struct job_row rows[] = {
     {"sums", job_sums},
+    {"quantize", job_quantize},
     {NULL, NULL},
 };
 

@@ -527,10 +527,18 @@ int cluster_job(struct cluster *c, const char *name, char **args, int n_args, bo
     TRY(everywhere ? cluster_send_all(c, false, &m, err) : cluster_send(c, 0, &m, err));
     arena_reset(&c->mem);
     c->comm->doing = name;
-    for (*done = NULL; n > 0; n--) {
+    for (*done = NULL; n > 0;) {
+        size_t mark = arena_mark(&c->mem);
         TRY(wait_into(c, &c->mem, &peer, &answer, err));
         if (answer->body_case != MUSTER__ENVELOPE__BODY_JOB_DONE)
             return unexpected(answer, peer, name, err);
+        if (answer->job_done->more) {
+            if (c->progress != NULL)
+                c->progress(c->progress_ctx, name, answer->job_done->share);
+            arena_release(&c->mem, mark);
+            continue;
+        }
+        n--;
         if (answer->job_done->code != ERR_OK)
             return err_set(err, answer->job_done->code, "%s", answer->job_done->message);
         if (peer == first)

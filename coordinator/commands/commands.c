@@ -9,7 +9,7 @@
 
 const struct command *const command_table[] = {
     &command_generate, &command_tokenize, &command_logits, &command_inspect,
-    &command_bench, &command_doctor, &command_plan, NULL,
+    &command_bench, &command_quantize, &command_doctor, &command_plan, NULL,
 };
 
 const struct command *command_find(const char *name)
