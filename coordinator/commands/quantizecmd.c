@@ -1,4 +1,4 @@
-/* quantize.c - a model file of another number type. The work is a job of worker 0: weights are not the
+/* quantizecmd.c - a model file of another number type. The work is a job of worker 0: weights are not the
  * coordinator's. */
 #include "coordinator/commands/command.h"
 
