@@ -116,13 +116,13 @@ static int prepare_messages(const struct chat_request *q, json_t **out, struct e
     size_t i, k;
     *out = NULL;
     if (!json_is_array(q->messages))
-        return err_set(err, ERR_INVAL, "messages: a list of {\"role\", \"content\"} is needed");
+        return err_set(err, ERR_FORMAT, "messages: a list of {\"role\", \"content\"} is needed");
     json_t *copy = json_deep_copy(q->messages), *list = json_array();
     json_array_foreach(copy, i, message) {
         if (!json_is_string(json_object_get(message, "role"))) {
             json_decref(copy);
             json_decref(list);
-            return err_set(err, ERR_INVAL, "messages[%zu] has no \"role\"", i);
+            return err_set(err, ERR_FORMAT, "messages[%zu] has no \"role\"", i);
         }
         if (!q->arguments_as_sent)
             json_array_foreach(json_object_get(message, "tool_calls"), k, call)
@@ -152,9 +152,9 @@ int chat_render(const struct chat *c, const struct chat_request *q, char **text,
 {
     json_t *messages;
     if (q->tools != NULL && !json_is_array(q->tools) && !json_is_null(q->tools))
-        return err_set(err, ERR_INVAL, "tools: a list is needed");
+        return err_set(err, ERR_FORMAT, "tools: a list is needed");
     if (q->variables != NULL && !json_is_object(q->variables))
-        return err_set(err, ERR_INVAL, "template variables: an object is needed");
+        return err_set(err, ERR_FORMAT, "template variables: an object is needed");
     TRY(prepare_messages(q, &messages, err));
     json_t *names = all_names(c, q, messages);
     bool with_tools = c->tools != NULL && json_is_array(q->tools);

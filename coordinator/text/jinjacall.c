@@ -228,5 +228,5 @@ int jinja_global(struct jinja_run *r, int function, const struct jinja_args *arg
     case FUNCTION_RAISE: break;
     }
     TRY(jinja_arg_string(r, args, 0, "message", "", &message));
-    return err_set(r->heap.err, ERR_INVAL, "%.*s", message.n < 230 ? (int)message.n : 230, message.p);
+    return err_set(r->heap.err, ERR_FORMAT, "%.*s", message.n < 230 ? (int)message.n : 230, message.p);
 }

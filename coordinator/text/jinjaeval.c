@@ -14,7 +14,7 @@ int jinja_fail(struct jinja_run *r, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
-    return err_set(r->heap.err, ERR_INVAL, "chat template line %d: %s", r->line, what);
+    return err_set(r->heap.err, ERR_FORMAT, "chat template line %d: %s", r->line, what);
 }
 
 int jinja_spend(struct jinja_run *r, size_t n)

@@ -228,7 +228,7 @@ static int json_key(struct jinja_text *out, const struct jinja_value *key,
     if (key->kind == JINJA_STRING)
         return json_string_of(out, key->s, st->ascii);
     if (!jinja_is_number(key) && key->kind != JINJA_NONE)
-        return err_set(out->heap->err, ERR_INVAL, "tojson: a key is a %s", jinja_kind_name(key));
+        return err_set(out->heap->err, ERR_FORMAT, "tojson: a key is a %s", jinja_kind_name(key));
     TRY(jinja_text_add(out, "\"", 1));
     TRY(json_value(out, key, st, 0));
     return jinja_text_add(out, "\"", 1);
@@ -252,7 +252,7 @@ static int sort_pairs(struct jinja_heap *h, const struct jinja_dict *d,
     for (size_t i = 0; i < d->n; i++) {
         bool text = d->at[i].key.kind == JINJA_STRING;
         if (text != (d->at[0].key.kind == JINJA_STRING) || (!text && !jinja_is_number(&d->at[i].key)))
-            return err_set(h->err, ERR_INVAL, "tojson: keys of different kinds have no order");
+            return err_set(h->err, ERR_FORMAT, "tojson: keys of different kinds have no order");
         (*sorted)[i] = &d->at[i];
     }
     qsort(*sorted, d->n, sizeof **sorted, by_key);
@@ -298,7 +298,7 @@ static int json_value(struct jinja_text *out, const struct jinja_value *v,
     case JINJA_TUPLE: return json_list(out, v->list, st, level);
     case JINJA_DICT: return json_dict(out, v->dict, st, level);
     default:
-        return err_set(out->heap->err, ERR_INVAL, "tojson: %s cannot be written as JSON",
+        return err_set(out->heap->err, ERR_FORMAT, "tojson: %s cannot be written as JSON",
                        jinja_kind_name(v));
     }
 }

@@ -209,7 +209,7 @@ int jinja_order(struct jinja_heap *h, const struct jinja_value *a, const struct 
         *order = a->list->n < b->list->n ? -1 : a->list->n > b->list->n;
         return ERR_OK;
     }
-    return err_set(h->err, ERR_INVAL, "%s and %s have no order", jinja_kind_name(a),
+    return err_set(h->err, ERR_FORMAT, "%s and %s have no order", jinja_kind_name(a),
                    jinja_kind_name(b));
 }
 

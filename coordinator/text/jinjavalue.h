@@ -114,7 +114,7 @@ bool jinja_truth(const struct jinja_value *v);
 bool jinja_whole(const struct jinja_value *v, int64_t *i);
 double jinja_real(const struct jinja_value *v);
 bool jinja_equal(const struct jinja_value *a, const struct jinja_value *b);
-/* *order < 0, 0, > 0; ERR_INVAL where Python has no order. */
+/* *order < 0, 0, > 0; ERR_FORMAT where Python has no order. */
 int jinja_order(struct jinja_heap *h, const struct jinja_value *a, const struct jinja_value *b,
                 int *order);
 

@@ -34,12 +34,14 @@ static int read_vocab(struct tokenizer *t, const struct ggufmeta *m, bool bytes,
     return vocab_index(&t->vocab, bytes, err);
 }
 
-/* An id from the metadata; one outside the vocabulary is an error, 2^32 - 1 means none. */
+/* An id from the metadata; one outside the vocabulary is an error, 2^32 - 1 means none. The fallback
+ * counts only if that token is no ordinary one. */
 static int read_id(const struct tokenizer *t, const struct ggufmeta *m, const char *key,
                    int64_t fallback, int32_t *id, struct err *err)
 {
     int64_t v;
-    TRY(ggufmeta_int(m, key, vocab_has(&t->vocab, fallback) ? fallback : -1, &v, err));
+    bool usual = vocab_has(&t->vocab, fallback) && t->vocab.token[fallback].type != VOCAB_NORMAL;
+    TRY(ggufmeta_int(m, key, usual ? fallback : -1, &v, err));
     if (v == UINT32_MAX)
         v = -1;
     if (v != -1 && !vocab_has(&t->vocab, v))
