@@ -9,7 +9,7 @@
 
 /* Marks in a row that are put in order together. Ordering takes the square of the run, and a hostile
  * text has a million; text of any language has a handful. */
-enum { MARKS_MAX = 1024 };
+enum { MARKS_MAX = 200 };
 
 static void free_step(struct normalize_step *s)
 {

@@ -129,7 +129,7 @@ int vocab_index(struct vocab *v, bool bytes, struct err *err)
 
 int32_t vocab_find(const struct vocab *v, const char *text, size_t n)
 {
-    if (n > (size_t)v->longest || v->slot == NULL)
+    if (n == 0 || n > (size_t)v->longest || v->slot == NULL)
         return -1;
     for (uint32_t i = hash_text(text, n) & v->slot_mask; v->slot[i] >= 0;
          i = (i + 1) & v->slot_mask) {

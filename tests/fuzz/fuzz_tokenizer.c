@@ -61,6 +61,8 @@ static size_t container_end(const uint8_t *p, size_t n)
     return at < n ? at : n;
 }
 
+static const char greeting[] = "Hello, w\xc3\xb6rld  12345 <s>\xe4\xbd\xa0\n";
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     size_t end = n < 4 ? n : container_end(data, n);
@@ -71,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (t != NULL) {
         tokenizer_chat_template(t, NULL);
         ASSERT(tokenizer_bos(t) < tokenizer_vocab_size(t) && tokenizer_eos(t) < tokenizer_vocab_size(t));
-        check_text(t, "Hello, w\xc3\xb6rld  12345 <s>\xe4\xbd\xa0\n", 31);
+        check_text(t, greeting, sizeof greeting - 1);
         if (end < n)
             check_text(t, (const char *)data + end + 1, n - end - 1);
     }
