@@ -431,7 +431,8 @@ static void test_bad_json(void **state)
                     "merge 0 ('a' 'b') is not of tokens");
     expect_bad_json("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":1},\"merges\":[7]}}", "merge 0 is not two texts");
     expect_bad_json("{\"model\":{\"type\":\"Unigram\",\"unk_id\":3,\"vocab\":[[\"a\",0]]}}", "unk_id is 3");
-    expect_bad_json("{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", "model.vocab[0] is not a text and a score");
+    expect_bad_json("{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}",
+                    "model.vocab[0] is not a text and a score");
 #define WITH(part) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}," part "}"
     expect_bad_json(WITH("\"normalizer\":{\"type\":\"Magic\"}"), "normalizer 'Magic' is not supported");
     expect_bad_json(WITH("\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAAAAAA\"}"),
