@@ -213,7 +213,8 @@ static void drop_said(struct said *s)
     memset(s, 0, sizeof *s);
 }
 
-static bool is_layout(int tp, int pp) { return tp * pp == n_ranks && tp <= 4 && pp <= 2; }
+/* On exactly this many ranks; up to 8 ranks side by side have one rank's bits. */
+static bool is_layout(int tp, int pp) { return tp * pp == n_ranks && tp <= 8 && pp <= 2; }
 
 static void check_layout(struct model *m, struct comm *comm, int tp, int pp, bool again,
                          const struct said *alone)
@@ -249,7 +250,7 @@ static void check_model(const struct llmcase *fc, struct comm *comm)
     LLMRUN_DO(model_config_read(&m.c, &m.file, fc->path, err));
     m.limit = nmse_limit(&m.file, &m.c);
     for (int pp = 1; pp <= 2; pp++)
-        for (int tp = 1; tp <= 4; tp++)
+        for (int tp = 1; tp <= 8; tp++)
             samples = samples || (is_layout(tp, pp) && rank == (pp - 1) * tp);
     if (samples) {      /* one rank alone: what all layouts must equal */
         struct llmrun r = {0};
@@ -259,7 +260,7 @@ static void check_model(const struct llmcase *fc, struct comm *comm)
         llmrun_free(&r);
     }
     for (int pp = 1; pp <= 2; pp++)
-        for (int tp = 1; tp <= 4; tp++)
+        for (int tp = 1; tp <= 8; tp++)
             for (int again = 0; again < 2 && is_layout(tp, pp); again++)
                 check_layout(&m, comm, tp, pp, again, &alone);
     drop_said(&alone);
@@ -323,7 +324,7 @@ static void check_stories(struct comm *comm)
     if (access(path, R_OK) != 0 || access(text, R_OK) != 0)
         return;
     for (int pp = 1; pp <= 2; pp++)
-        for (int tp = 1; tp <= 4; tp++)
+        for (int tp = 1; tp <= 8; tp++)
             if (is_layout(tp, pp))
                 check_story(path, text, comm, tp, pp);
 }

@@ -111,6 +111,12 @@ static void test_all_settings(void **state)
     }
     assert_int_equal(wrong, 0);
     json_decref(root);
+    free(scratch);
+    free(work);
+    free(history);
+    free(f.logits);
+    free(f.history);
+    free(f.probs);
 }
 
 int main(void)
