@@ -290,6 +290,9 @@ void node_report(struct node_facts *f, int rank, Muster__NodeReport *m)
     m->cpu = f->cpu;
     m->binding = f->binding;
     m->interface = f->interface;
+    m->n_rates = (size_t)f->n_rates;
+    m->rates = f->rates;
+    m->layer = f->has_layer ? &f->layer : NULL;
     m->numa_nodes = (uint32_t)f->numa_nodes;
 }
 

@@ -10,6 +10,8 @@
 #include "proto/comm.h"
 #include "workers/kernels/kernels.h"
 
+enum { NODE_RATES_MAX = 32 };
+
 struct node_facts {
     char host[128], blas[160], cpu[128], binding[128], interface[64], refused[256], version[32];
     char *refused_list[1];
@@ -18,6 +20,8 @@ struct node_facts {
     bool blas_invariant;
     uint64_t memory_free, memory_total, rss_start;
     double memory_bw, sgemm_flops;
+    Muster__Rate rate[NODE_RATES_MAX], *rates[NODE_RATES_MAX]; int n_rates;     /* noderates.h */
+    Muster__LayerCost layer; bool has_layer;
     Muster__Link *link, **links; int n_links;   /* malloc'd: node_facts_free */
 };
 

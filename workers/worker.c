@@ -4,6 +4,7 @@
 #include "proto/wire.h"
 #include "workers/kernels/membw.h"
 #include "workers/node.h"
+#include "workers/noderates.h"
 #include "workers/workerjobs.h"
 #include "workers/workermodel.h"
 
@@ -73,9 +74,10 @@ static int report(struct worker *w, struct err *err)
     return send(w, &m, err);
 }
 
-static int measure(struct worker *w, struct err *err)
+static int measure(struct worker *w, const Muster__Describe *d, struct err *err)
 {
     TRY(node_measure(&w->facts, err));
+    TRY(noderates_measure(&w->facts, d->measure_types, d->n_measure_types, w->comm, err));
     TRY(node_links(&w->facts, w->comm, err));
     return report(w, err);
 }
@@ -137,7 +139,7 @@ static int send_spec(struct worker *w, const Muster__Describe *d, struct err *er
 static int describe(struct worker *w, const Muster__Describe *d, struct err *err)
 {
     if (d->measure)
-        TRY(measure(w, err));
+        TRY(measure(w, d, err));
     if (d->path[0] == '\0')
         return ERR_OK;
     TRY(workermodel_open(&w->model, d->path, err));

@@ -125,6 +125,11 @@ int cluster_send_all(struct cluster *c, bool all, Muster__Envelope *m, struct er
                : outbox_send(&c->outbox, c->used, c->n_used, m, err);
 }
 
+int cluster_send_some(struct cluster *c, const int *ranks, int n, Muster__Envelope *m, struct err *err)
+{
+    return outbox_send(&c->outbox, ranks, n, m, err);
+}
+
 static int unexpected(const Muster__Envelope *m, int peer, const char *doing, struct err *err)
 {
     return err_set(err, ERR_PEER, "rank %d sent message %d while %s", peer, (int)m->body_case, doing);
@@ -257,8 +262,10 @@ static int matrix_types(const struct cluster *c, uint32_t *type)
     return chosen;
 }
 
+enum measure { MEASURE_NOTHING, MEASURE_NODE, MEASURE_RATES };
+
 static int send_describe(struct cluster *c, const char *path, bool tokenizer, bool tensors,
-                         bool measure, struct err *err)
+                         enum measure measure, struct err *err)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
     Muster__Describe d = MUSTER__DESCRIBE__INIT;
@@ -268,15 +275,15 @@ static int send_describe(struct cluster *c, const char *path, bool tokenizer, bo
     d.path = (char *)path;
     d.want_tokenizer = tokenizer;
     d.want_tensors = tensors;
-    d.measure = measure;
-    d.n_measure_types = measure ? (size_t)matrix_types(c, types) : 0;
+    d.measure = measure != MEASURE_NOTHING;
+    d.n_measure_types = measure == MEASURE_RATES ? (size_t)matrix_types(c, types) : 0;
     d.measure_types = types;
     return cluster_send_all(c, true, &m, err);
 }
 
-int cluster_measure(struct cluster *c, struct err *err)
+int cluster_measure(struct cluster *c, bool rates, struct err *err)
 {
-    TRY(send_describe(c, "", false, false, true, err));
+    TRY(send_describe(c, "", false, false, rates ? MEASURE_RATES : MEASURE_NODE, err));
     return take_reports(c, "measuring the nodes", err);
 }
 
@@ -353,7 +360,7 @@ int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, b
     c->spec = NULL;
     if ((c->path = strdup(path)) == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a path");
-    TRY(send_describe(c, path, want_tokenizer, want_tensors, false, err));
+    TRY(send_describe(c, path, want_tokenizer, want_tensors, MEASURE_NOTHING, err));
     size_t got = 0;
     Muster__FileDigest *digest = arena_take_zeroed(&c->keep, (size_t)c->n_workers * sizeof *digest);
     bool *have = arena_take_zeroed(&c->keep, (size_t)c->n_workers * sizeof *have);
@@ -395,9 +402,9 @@ int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *er
         return err_set(err, ERR_INVAL, "--shares has %d numbers for %d ranks", l->n_shares,
                        c->n_workers);
     if (worth_measuring(c, l))
-        TRY(cluster_measure(c, err));
+        TRY(cluster_measure(c, false, err));
     struct plan_request q = {.n_ranks = c->n_workers, .reports = c->report, .spec = c->spec,
-        .tp = l->tp, .pp = l->pp, .slots = l->slots, .context = l->context,
+        .tp = l->tp, .pp = l->pp, .dp = l->dp, .slots = l->slots, .context = l->context,
         .page_tokens = CLUSTER_PAGE_TOKENS, .max_rows = l->max_rows,
         .kv_block_bytes = cluster_kv_block_bytes(l->kv_dtype), .memory_most = l->memory_most,
         .shares = l->shares};

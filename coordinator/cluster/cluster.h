@@ -41,9 +41,9 @@ int cluster_open(struct cluster *c, struct comm *comm, struct err *err);
 /* Ends the conversation: every worker will exit with exit_code. Accepts a zeroed cluster. */
 void cluster_close(struct cluster *c, int exit_code);
 
-/* Measures memory bandwidth, products and links on all nodes: new reports. Once a model is described, also
- * what its types of weights and a layer cost. */
-int cluster_measure(struct cluster *c, struct err *err);
+/* Measures memory bandwidth, products and links on all nodes: new reports. rates: also what
+ * the described model's types of weights and a layer cost, for predictions; some 0.3 s a type. */
+int cluster_measure(struct cluster *c, bool rates, struct err *err);
 
 /* All workers open the model; worker 0 describes it. ERR_PEER when they see different files. */
 int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, bool want_tensors,
@@ -52,12 +52,12 @@ int cluster_describe(struct cluster *c, const char *path, bool want_tokenizer, b
 /* What a command wants loaded; from model_args and from what its requests need. */
 struct cluster_load {
     const char *plan_file;              /* or NULL */
-    int tp, pp, threads;                /* 0: chosen */
+    int tp, pp, dp, threads;            /* 0: chosen; dp: 1 */
     const double *shares; int n_shares; /* weights by world rank, asked for; NULL */
     bool f32;
     int kv_dtype;                       /* GGUF's id of F32, F16 or Q8_0 */
     int wire;                           /* enum wire_dtype */
-    int slots, context, chunk, max_rows;
+    int slots, context, chunk, max_rows;    /* of each replica */
     uint64_t memory_most;               /* of a rank; 0: what is free */
 };
 /* Bytes of 32 keys or values of a cluster_load's kv_dtype. */
@@ -78,6 +78,8 @@ int cluster_wait(struct cluster *c, const char *doing, int *peer, Muster__Envelo
 int cluster_send(struct cluster *c, int peer, Muster__Envelope *m, struct err *err);
 /* To every worker that the plan uses, or (all) to every one. */
 int cluster_send_all(struct cluster *c, bool all, Muster__Envelope *m, struct err *err);
+/* To the workers in ranks [n]. */
+int cluster_send_some(struct cluster *c, const int *ranks, int n, Muster__Envelope *m, struct err *err);
 bool cluster_uses(const struct cluster *c, int rank);
 
 /* Stats of every worker in use since the last call into out [n_workers] (zeroed where not in use). */

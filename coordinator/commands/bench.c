@@ -350,7 +350,7 @@ static int work(const struct options *o, struct session *s, struct output *out, 
         return err_set(err, ERR_NOMEM, "no memory for a prompt");
     for (int i = 0; i < o->prefill; i++)
         prompt[i] = (int32_t)((i * 7919ll + 13) % vocab);
-    int rc = cluster_measure(&s->cluster, err);
+    int rc = cluster_measure(&s->cluster, false, err);
     if (rc == ERR_OK && !o->json)
         benchprint_limits(&s->cluster);
     for (int i = 0; i < (o->n_layouts > 0 ? o->n_layouts : 1) && rc == ERR_OK; i++)

@@ -191,7 +191,7 @@ static int work(const struct options *o, struct cluster *c, struct err *err)
     static struct warnings w;
     w.n = 0;
     if (!o->quick)
-        TRY(cluster_measure(c, err));
+        TRY(cluster_measure(c, false, err));
     for (int i = 0; i < c->n_workers; i++) {
         check_cores(c, i, &w);
         check_kernels(c, i, &w);

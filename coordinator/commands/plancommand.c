@@ -112,7 +112,7 @@ static int find_nodes(const struct options *o, struct session *s, struct plan_re
 {
     struct cluster *c = &s->cluster;
     if (o->measure || o->nodes.n_groups == 0)
-        TRY(cluster_measure(c, err));
+        TRY(cluster_measure(c, true, err));
     q->reports = c->report;
     q->n_ranks = c->n_workers;
     if (o->nodes.n_groups == 0)

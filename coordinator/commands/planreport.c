@@ -185,6 +185,27 @@ static json_t *list_json(const struct planreport *r)
     return list;
 }
 
+/* What was measured of rank 0, so that a prediction can be followed. */
+static json_t *measured_json(const struct planreport *r)
+{
+    const Muster__NodeReport *n = r->q->reports[0];
+    json_t *rates = json_array();
+    for (size_t i = 0; i < n->n_rates; i++) {
+        const Muster__Rate *x = n->rates[i];
+        json_array_append_new(rates, json_pack("{s:i, s:b, s:i, s:f}", "type", (int)x->type, "prompt",
+                                               (int)x->prompt, "rows", (int)x->rows, "bytes_per_s",
+                                               x->s_per_byte > 0 ? 1 / x->s_per_byte : 0.0));
+    }
+    json_t *o = json_pack("{s:f, s:f, s:o}", "memory_bytes_per_s", n->memory_bw, "sgemm_flops",
+                          n->sgemm_flops, "rates", rates);
+    if (n->layer != NULL)
+        json_object_set_new(o, "layer", json_pack("{s:f, s:f, s:f, s:f, s:f}", "fixed_us",
+            n->layer->fixed_us, "number_ns", n->layer->number_s * 1e9, "attend_ns",
+            n->layer->attend_s * 1e9, "attend_prompt_ns", n->layer->attend_prompt_s * 1e9, "step_us",
+            n->layer->step_us));
+    return o;
+}
+
 int planreport_json(const struct planreport *r, struct err *err)
 {
     const Muster__ModelSpec *m = r->q->spec;
@@ -202,6 +223,7 @@ int planreport_json(const struct planreport *r, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for the report");
     }
     json_object_update(root, rest);
+    json_object_set_new(root, "measured", measured_json(r));
     json_decref(rest);
     json_dumpf(root, stdout, JSON_INDENT(1) | JSON_SORT_KEYS);
     printf("\n");

@@ -85,11 +85,12 @@ static int choose_sizes(struct session *s, const struct model_args *a,
     int most = 0;
     TRY(session_context(s, a, &most, err));
     *l = (struct cluster_load){.plan_file = a->plan_file, .tp = a->tp,
-        .pp = a->pp, .threads = a->threads, .f32 = a->compute == MODEL_COMPUTE_F32,
+        .pp = a->pp, .dp = a->dp, .threads = a->threads, .f32 = a->compute == MODEL_COMPUTE_F32,
         .wire = a->wire, .memory_most = a->memory, .shares = a->n_shares > 0 ? a->shares : NULL,
         .n_shares = a->n_shares};
     l->kv_dtype = model_args_kv(a);
-    l->slots = a->batch > 0 ? a->batch : smaller(need->sequences, SLOTS_DEFAULT);
+    int dp = a->dp > 0 ? a->dp : 1;
+    l->slots = a->batch > 0 ? a->batch : smaller((need->sequences + dp - 1) / dp, SLOTS_DEFAULT);
     l->context = a->context > 0 ? most : smaller(need->longest, most);
     int prompt = need->longest_prompt > 0 ? need->longest_prompt : 1;
     l->chunk = a->chunk > 0 ? a->chunk : smaller(CHUNK_DEFAULT, prompt * l->slots);
@@ -138,8 +139,11 @@ static void say_loaded(const struct session *s)
         read += l->file_bytes_read;
         seconds = l->seconds > seconds ? l->seconds : seconds;
     }
-    fprintf(stderr, "%s: tp %d x pp %d on %d rank%s (%s); a rank holds at most weights %.3f GiB, "
-            "kv %.3f, scratch %.3f; read %.3f GiB in %.2f s\n", s->path, p->tp, p->pp, c->n_workers,
+    char beside[32] = "";
+    if (p->dp > 1)
+        snprintf(beside, sizeof beside, " x dp %d", p->dp);
+    fprintf(stderr, "%s: tp %d x pp %d%s on %d rank%s (%s); a rank holds at most weights %.3f GiB, "
+            "kv %.3f, scratch %.3f; read %.3f GiB in %.2f s\n", s->path, p->tp, p->pp, beside, c->n_workers,
             c->n_workers > 1 ? "s" : "", p->why, gib(weights), gib(kv), gib(scratch), gib(read),
             seconds);
 }

@@ -133,10 +133,12 @@ static double beside_us(const struct plan_share *s, const struct plan_request *q
     const Muster__LayerCost *c = r->layer;
     double threads = threads_of(r), layers = s->layer_end - s->layer_begin;
     double fixed = c != NULL && c->fixed_us > 0 ? c->fixed_us : FIXED_US;
-    double number = c != NULL && c->number_s > 0 ? c->number_s : NUMBER_S / threads;
+    double number = c != NULL && c->number_s > 0 ? c->number_s : NUMBER_S;
     double attend = c == NULL ? 0 : prompt ? c->attend_prompt_s : c->attend_s;
     attend = attend > 0 ? attend : ATTEND_S / threads;
-    return layers * fixed + rows * (layers * passes(s, q) * number + attended(s, q, depth) * attend) * 1e6;
+    double turns = ceil(rows / threads);        /* a row's small kernels run on one thread */
+    return layers * fixed +
+           (turns * layers * passes(s, q) * number + rows * attended(s, q, depth) * attend) * 1e6;
 }
 
 /* --- between ranks */

@@ -93,7 +93,9 @@ static void sampled_text(bool odd)
         {0, "--threads 1 --batch 3"}, {1, "--threads 2 --chunk 16 --batch 5"},
         {2, "--tp 2 --pp 1"}, {2, "--tp 1 --pp 2"}, {3, "--tp 3 --pp 1 --chunk 5"},
         {4, "--tp 4 --pp 1"}, {4, "--tp 2 --pp 2 --threads 2"}, {6, "--tp 3 --pp 2"},
-        {8, "--tp 4 --pp 2 --chunk 9"}, {5, "--tp 5 --pp 1"}};
+        {8, "--tp 4 --pp 2 --chunk 9"}, {5, "--tp 5 --pp 1"},
+        {3, "--dp 3 --batch 1"}, {4, "--dp 2 --tp 2 --batch 2 --chunk 9"}, {6, "--dp 2 --tp 3 --pp 1"},
+        {4, "--dp 2 --pp 2 --tp 1"}};
     for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
         char *got = batch(model, runs[i].ranks, runs[i].flags, prompts_file(0, N_PROMPTS));
         if (strcmp(got, want) != 0)

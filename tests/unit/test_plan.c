@@ -241,6 +241,74 @@ static void test_shares_asked_for(void **state)
     scene_free(&s);
 }
 
+static void test_replicas(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct plan p;
+    struct err err = {0};
+    scene_init(&s, 8, 16, 16, 8);
+    s.q.dp = 2;
+    assert_int_equal(plan_choose(&p, &s.q, &s.mem, &err), ERR_OK);
+    assert_int_equal(p.tp * p.pp, 4);
+    assert_int_equal(p.n_shares, 8);
+    assert_int_equal(p.message->networks[0]->n_replicas, 2);
+    int used[RANKS_MAX] = {0};
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(p.share[i].replica, i / 4);
+        assert_int_equal(used[p.share[i].rank]++, 0);
+    }
+    double both = p.speed.decode_tps;
+    s.q.dp = 1;
+    assert_int_equal(plan_layout(&p, &s.q, p.tp, p.pp, &s.mem, &err), ERR_OK);
+    assert_true(both > 1.99 * p.speed.decode_tps && both < 2.01 * p.speed.decode_tps);
+    s.q.dp = 3;
+    s.q.tp = 4;
+    s.q.pp = 1;
+    assert_int_equal(plan_choose(&p, &s.q, &s.mem, &err), ERR_INVAL);
+    assert_non_null(strstr(err.msg, "--dp 3 of tp 4 x pp 1 needs 12 ranks"));
+    scene_free(&s);
+}
+
+/* Rates that were measured count: straight between rows, in proportion beyond. */
+static void test_measured_rates_predict(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct plan p;
+    Muster__Rate rate[3], *rates[3];
+    Muster__LayerCost layer = MUSTER__LAYER_COST__INIT;
+    static const struct { int prompt, rows; double rate; } given[] = {{0, 1, 1e-10}, {0, 5, 3e-10},
+                                                                      {1, 64, 4e-9}};
+    scene_init(&s, 8, 16, 16, 1);
+    for (int i = 0; i < 3; i++) {
+        muster__rate__init(rates[i] = &rate[i]);
+        rate[i].prompt = given[i].prompt;
+        rate[i].rows = (uint32_t)given[i].rows;
+        rate[i].s_per_byte = given[i].rate;
+    }
+    layer.fixed_us = 2;
+    layer.number_s = layer.attend_s = layer.attend_prompt_s = 1e-18;    /* as good as nothing */
+    layer.step_us = 7;
+    s.report[0].n_rates = 3;
+    s.report[0].rates = rates;
+    s.report[0].layer = &layer;
+    double bytes = 0;
+    for (size_t i = 1; i < s.spec.n_tensor; i++)        /* the embedding is not multiplied */
+        bytes += s.tensor[i].n_shape > 1 ? (double)s.tensor[i].packed_bytes : 0;
+    static const struct { int slots; double rate; } cases[] = {{1, 1e-10}, {3, 2e-10}, {5, 3e-10},
+                                                               {10, 6e-10}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        s.q.slots = cases[i].slots;
+        assert_int_equal(plan_layout(&p, &s.q, 1, 1, &s.mem, NULL), ERR_OK);
+        double want = bytes * cases[i].rate * 1e6 + 8 * 2 + 7;
+        double got = cases[i].slots / p.speed.decode_tps * 1e6;
+        if (got < want * 0.999 || got > want * 1.001)
+            fail_msg("%d sequences: %.1f us, not %.1f", cases[i].slots, got, want);
+    }
+    scene_free(&s);
+}
+
 static void test_groups_stay_inside_a_host(void **state)
 {
     (void)state;
@@ -423,6 +491,8 @@ int main(void)
         cmocka_unit_test(test_ranks_of_a_host_are_equal),
         cmocka_unit_test(test_near_hosts_are_equal),
         cmocka_unit_test(test_shares_asked_for),
+        cmocka_unit_test(test_replicas),
+        cmocka_unit_test(test_measured_rates_predict),
         cmocka_unit_test(test_groups_stay_inside_a_host),
         cmocka_unit_test(test_links_decide_between_tp_and_pp),
         cmocka_unit_test(test_what_cannot_be),

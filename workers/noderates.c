@@ -1,0 +1,399 @@
+#include "workers/noderates.h"
+
+#include "workers/kernels/linear.h"
+#include "workers/models/decoder.h"
+#include "workers/models/team.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FILL = 0x31,                     /* as any type a small finite number, as a scale too */
+       COLUMNS = 2048, PROMPT_OUT = 2048,
+       BIG_BYTES = 192 << 20,           /* past most last-level caches */
+       PIECE_BYTES = 8 << 20,           /* of it multiplied at a time: where others compute, too, a run of
+                                           0.3 ms is left alone now and then, one of 6 ms hardly ever */
+       ROUNDS_LEAST = 6, ROUNDS_MOST = 400 };
+static const double POINT_SECONDS = 0.1;    /* for one type, role and number of rows, at least */
+
+static double better(double best, double seconds) { return best == 0 || seconds < best ? seconds : best; }
+
+/* --- products */
+
+struct product {
+    struct linear w;
+    enum isa isa;
+    enum role role;
+    int n_rows, n_threads;
+    float *x, *out;
+    uint8_t *xq, *scratch;
+    size_t scratch_bytes;
+};
+
+static void *take(size_t bytes) { return aligned_alloc(4096, (bytes + 4095) / 4096 * 4096); }
+
+/* A matrix of about `bytes`, one panel copied over it; packed NULL: no memory, or no weight type. */
+static struct linear make_matrix(enum dtype type, int k, size_t bytes, int n_threads)
+{
+    const struct dtype_info *info = dtype_info((int)type);
+    struct linear w = {.type = type, .n_out = LINEAR_PANEL, .k = k};
+    if (info == NULL || info->dequantise == NULL || k % info->block != 0)
+        return w;
+    size_t row = dtype_bytes(type, k), panel = linear_packed_bytes(type, LINEAR_PANEL, k, 0);
+    size_t n = panel > 0 ? (bytes + panel - 1) / panel : 0;
+    uint8_t *src = n > 0 ? malloc(row * LINEAR_PANEL) : NULL;
+    w.packed = src != NULL ? take(n * panel) : NULL;
+    if (w.packed != NULL) {
+        struct err ignored = {0};
+        memset(src, FILL, row * LINEAR_PANEL);
+        if (linear_pack(&w, 0, LINEAR_PANEL, src, row, &ignored) != ERR_OK) {
+            free(w.packed);
+            w.packed = NULL;
+        } else {
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+            for (size_t i = 1; i < n; i++)
+                memcpy(w.packed + i * panel, w.packed, panel);
+        }
+    }
+    free(src);
+    w.n_out = (int)n * LINEAR_PANEL;
+    return w;
+}
+
+/* Output panels [first, end). */
+static double product_seconds(const struct product *p, int64_t first, int64_t end)
+{
+    struct split_program prog = split_whole(p->w.k);
+    double t0 = omp_get_wtime();
+#pragma omp parallel num_threads(p->n_threads)
+    {
+        int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
+        linear_x_prepare(&p->w, p->isa, COMPUTE_DEFAULT, p->role, p->xq, p->x, p->w.k, p->n_rows, p->w.k,
+                         (int)(p->n_rows * i / n), (int)(p->n_rows * (i + 1) / n));
+#pragma omp barrier
+        linear_run(&p->w, p->isa, COMPUTE_DEFAULT, p->role, &prog, p->out, p->w.n_out, 0, p->xq, p->n_rows,
+                   (int)(first + (end - first) * i / n), (int)(first + (end - first) * (i + 1) / n),
+                   p->scratch + (size_t)i * p->scratch_bytes);
+    }
+    return omp_get_wtime() - t0;
+}
+
+/* The best rate, in seconds a byte, over pieces of the matrix one after the other. */
+static double time_pieces(const struct product *p)
+{
+    size_t all = linear_packed_bytes(p->w.type, p->w.n_out, p->w.k, 0);
+    int64_t n = all / PIECE_BYTES > 0 ? (int64_t)(all / PIECE_BYTES) : 1;
+    int64_t panels = p->w.n_out / LINEAR_PANEL;
+    double best = 0, t0 = omp_get_wtime();
+    for (int i = 0; i < ROUNDS_MOST; i++) {
+        int64_t first = panels * (i % n) / n, end = panels * (i % n + 1) / n;
+        double bytes = (double)all * (double)(end - first) / (double)panels;
+        best = better(best, product_seconds(p, first, end) / bytes);
+        if (i >= ROUNDS_LEAST && omp_get_wtime() - t0 > POINT_SECONDS)
+            break;
+    }
+    return best;
+}
+
+/* Seconds a byte; 0: no memory. */
+static double time_product(struct product *p)
+{
+    size_t rows = (size_t)p->n_rows, k = (size_t)p->w.k;
+    double best = 0;
+    p->scratch_bytes = (linear_scratch_bytes(p->isa, COMPUTE_DEFAULT, p->role, p->n_rows, p->w.k) + 4095) /
+                       4096 * 4096;
+    p->x = take(rows * k * sizeof(float));
+    p->out = take(rows * (size_t)p->w.n_out * sizeof(float));
+    p->xq = take(linear_x_bytes(&p->w, p->isa, COMPUTE_DEFAULT, p->role, p->n_rows, p->w.k));
+    p->scratch = take(p->scratch_bytes * (size_t)p->n_threads + 4096);
+    if (p->x != NULL && p->out != NULL && p->xq != NULL && p->scratch != NULL) {
+        for (size_t i = 0; i < rows * k; i++)
+            p->x[i] = (float)(i % 17) * 0.1f - 0.8f;
+        best = time_pieces(p);
+    }
+    free(p->x);
+    free(p->out);
+    free(p->xq);
+    free(p->scratch);
+    return best;
+}
+
+static void add_rate(struct node_facts *f, const struct product *p, double s_per_byte)
+{
+    if (f->n_rates == NODE_RATES_MAX || s_per_byte <= 0)
+        return;
+    Muster__Rate *r = &f->rate[f->n_rates];
+    muster__rate__init(r);
+    r->type = (uint32_t)p->w.type;
+    r->prompt = p->role == ROLE_KIND_PROMPT;
+    r->rows = (uint32_t)p->n_rows;
+    r->s_per_byte = s_per_byte;
+    f->rates[f->n_rates++] = r;
+}
+
+static void measure_type(struct node_facts *f, enum dtype type, size_t bytes)
+{
+    static const int generated[] = {1, 4, 16}, prompts[] = {16, 64, 256};
+    struct product p = {.isa = f->isa, .n_threads = f->threads};
+    p.w = make_matrix(type, COLUMNS, bytes, f->threads);
+    int all = p.w.n_out;
+    for (int i = 0; i < 3 && p.w.packed != NULL; i++) {
+        p.role = ROLE_KIND_GENERATED;
+        p.n_rows = generated[i];
+        add_rate(f, &p, time_product(&p));
+    }
+    p.w.n_out = all < PROMPT_OUT ? all : PROMPT_OUT;
+    for (int i = 0; i < 3 && p.w.packed != NULL; i++) {
+        p.role = ROLE_KIND_PROMPT;
+        p.n_rows = prompts[i];
+        add_rate(f, &p, time_product(&p));
+    }
+    free(p.w.packed);
+}
+
+/* --- layers beside their products: a decoder whose products are nearly nothing */
+
+/* HANDOUTS: to the threads, of a real layer beyond those of this one, whose products are too small. */
+enum { LAYERS_FEW = 2, LAYERS_MANY = 18, DIM = 64, FFN = 64, HEADS = 16, KV_HEADS = 4, HEAD_DIM = 64,
+       VOCAB = 64, FAR = 1024, CHUNK = 64, PAGE = 64, HANDOUTS = 4, HANDOUT_ROUNDS = 20,
+       HANDOUT_TRIES = 200 };
+
+struct sample {
+    struct model_config c;
+    struct layer_config layer_config[LAYERS_MANY];
+    struct decoder_weights w;
+    struct layer_weights layer[LAYERS_MANY];
+    struct mesh mesh;
+    struct decoder *decoder;
+    float ones[DIM];
+    int position;               /* of the next row */
+    uint64_t step;
+};
+
+static void sample_config(struct sample *s, int n_layers)
+{
+    s->c = (struct model_config){.n_layers = n_layers, .dim = DIM, .n_heads = HEADS,
+        .n_kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .value_dim = HEAD_DIM, .ffn_dim = FFN,
+        .vocab = VOCAB, .context = FAR + 2 * CHUNK, .norm_eps = 1e-5f, .embed_scale = 1, .q_scale = 0.125f,
+        .act = ACT_SILU, .rope_kind = ROPE_NEOX, .n_rot = HEAD_DIM, .layer = s->layer_config, .bos = -1};
+    s->c.rope[0] = (struct rope_config){.base = 10000, .factor = 1, .attn_factor = 1};
+    for (int i = 0; i < DIM; i++)
+        s->ones[i] = 1;
+}
+
+/* Every matrix is the start of one; enough for the largest, HEADS HEAD_DIM rows of DIM. */
+static void sample_weights(struct sample *s, const struct linear *one, const struct linear *wide)
+{
+    struct linear m = *one;
+    struct layer_weights l = {.attn_norm = s->ones, .ffn_norm = s->ones, .q = m, .k = m, .v = m, .o = *wide,
+                              .gate = m, .up = m, .down = m};
+    l.q.n_out = HEADS * HEAD_DIM;
+    l.k.n_out = l.v.n_out = KV_HEADS * HEAD_DIM;
+    l.gate.n_out = l.up.n_out = FFN;
+    l.down.n_out = l.o.n_out = DIM;
+    for (int i = 0; i < s->c.n_layers; i++)
+        s->layer[i] = l;
+    m.n_out = VOCAB;
+    s->w = (struct decoder_weights){.heads_local = HEADS, .kv_local = KV_HEADS, .ffn_local = FFN,
+        .vocab_local = VOCAB, .embed = m, .head = m, .out_norm = s->ones, .layer = s->layer,
+        .n_layers = s->c.n_layers};
+}
+
+static void sample_mesh(struct sample *s, int self)
+{
+    s->mesh = (struct mesh){.n_replicas = 1, .n_stages = 1, .tp = 1, .layer_end = s->c.n_layers,
+        .leaves = SPLIT_SEGMENTS, .segments = {0, SPLIT_SEGMENTS}, .peer_segments = {{0, SPLIT_SEGMENTS}},
+        .tp_ranks = {self}, .prev_ranks = {-1}, .next_ranks = {-1}, .first_ranks = {self},
+        .last_ranks = {self}, .first_tp = 1, .last_tp = 1, .self = self};
+}
+
+/* One step of n rows of the only sequence; *seconds is how long it took. */
+static int sample_step(struct sample *s, int n, Muster__Role role, double *seconds, struct err *err)
+{
+    Muster__Step step = MUSTER__STEP__INIT;
+    Muster__Admit admit = MUSTER__ADMIT__INIT, *admits = &admit;
+    Muster__Sampling greedy = MUSTER__SAMPLING__INIT;
+    Muster__Run run = MUSTER__RUN__INIT, *runs = &run;
+    uint32_t tokens[CHUNK] = {0}, pages[CHUNK / PAGE + 2];
+    struct decoder_result result;
+    greedy.top_p = greedy.typical_p = greedy.repeat_penalty = 1;
+    admit.sampling = &greedy;
+    admit.sequence = 1;
+    admit.prompt_tokens = (uint32_t)n;
+    step.id = s->step++;
+    step.admits = &admits;
+    step.n_admits = s->position == 0;
+    step.runs = &runs;
+    step.n_runs = 1;
+    run.position = (uint32_t)s->position;
+    run.tokens = tokens;
+    run.n_tokens = (size_t)n;
+    run.role = role;
+    run.sample = true;
+    run.new_pages = pages;
+    int held = (s->position + PAGE - 1) / PAGE;
+    for (int want = (s->position + n + PAGE - 1) / PAGE; held < want; held++)
+        pages[run.n_new_pages++] = (uint32_t)held;
+    s->position += n;
+    double t0 = omp_get_wtime();
+    TRY(decoder_step(s->decoder, &step, &result, err));
+    *seconds = omp_get_wtime() - t0;
+    return ERR_OK;
+}
+
+/* A step's time, and how many keys a row of it saw on the average. */
+struct timed { double seconds, keys; };
+
+/* The best of a few steps of n rows, one behind the other. */
+static int best_step(struct sample *s, int n, Muster__Role role, int rounds, struct timed *best,
+                     struct err *err)
+{
+    best->seconds = 0;
+    for (int i = 0; i < rounds; i++) {
+        double seconds, keys = s->position + 0.5 * n;
+        TRY(sample_step(s, n, role, &seconds, err));
+        if (best->seconds > 0 && seconds >= best->seconds)
+            continue;
+        *best = (struct timed){seconds, keys};
+    }
+    return ERR_OK;
+}
+
+/* Step times of a decoder of n_layers. */
+struct steps { struct timed one, one_far, many, many_far; };
+
+static int time_steps(struct sample *s, struct steps *t, struct err *err)
+{
+    struct timed warm;
+    TRY(best_step(s, CHUNK, MUSTER__ROLE__ROLE_PROMPT, 1, &warm, err));
+    TRY(best_step(s, 1, MUSTER__ROLE__ROLE_GENERATED, CHUNK, &t->one, err));
+    TRY(best_step(s, CHUNK, MUSTER__ROLE__ROLE_PROMPT, 3, &t->many, err));
+    while (s->position < FAR - 2 * CHUNK)
+        TRY(best_step(s, CHUNK, MUSTER__ROLE__ROLE_PROMPT, 1, &warm, err));
+    TRY(best_step(s, CHUNK, MUSTER__ROLE__ROLE_PROMPT, 3, &t->many_far, err));
+    return best_step(s, 1, MUSTER__ROLE__ROLE_GENERATED, CHUNK / 2, &t->one_far, err);
+}
+
+static int run_sample(const struct node_facts *f, struct sample *s, int n_layers, const struct linear *one,
+                      const struct linear *wide, struct comm *comm, struct steps *t, struct err *err)
+{
+    memset(s, 0, sizeof *s);
+    sample_config(s, n_layers);
+    sample_weights(s, one, wide);
+    sample_mesh(s, comm->self);
+    struct decoder_options o = {.isa = f->isa, .compute = COMPUTE_DEFAULT, .kv_dtype = DT_F16,
+        .n_threads = f->threads, .max_rows = CHUNK, .max_slots = 1, .max_context = s->c.context,
+        .page_tokens = PAGE, .kv_pages = s->c.context / PAGE};
+    TRY(decoder_new(&s->decoder, &s->c, &s->w, &s->mesh, comm, &o, err));
+    int rc = time_steps(s, t, err);
+    decoder_destroy(s->decoder);
+    return rc;
+}
+
+/* --- hand-outs and lines of numbers */
+
+static void nothing(void *ctx, int thread, int n_threads)
+{
+    (void)ctx;
+    (void)thread;
+    (void)n_threads;
+}
+
+struct handouts { struct team team; double seconds; };
+
+static void hand_out(void *arg)
+{
+    struct handouts *h = arg;
+    for (int k = 0; k < HANDOUT_TRIES; k++) {
+        double t0 = omp_get_wtime();
+        for (int i = 0; i < HANDOUT_ROUNDS; i++)
+            team_run(&h->team, nothing, NULL);
+        h->seconds = better(h->seconds, (omp_get_wtime() - t0) / HANDOUT_ROUNDS);
+    }
+}
+
+/* Seconds for each number that a layer's small kernels pass over, on one thread: two norms, two sums and a
+ * gate of a layer whose feed-forward is three times as wide as the model. */
+static double time_numbers(enum isa isa)
+{
+    enum { WIDTH = 2048, WIDE = 3 * WIDTH, ROWS = 8 };
+    const struct kernels *k = kernels_get(isa);
+    float *a = calloc((size_t)ROWS * WIDE, sizeof *a), *b = calloc((size_t)ROWS * WIDE, sizeof *b), *w = a;
+    double best = 0;
+    for (int i = 0; i < 40 && a != NULL && b != NULL; i++) {
+        double t0 = omp_get_wtime();
+        for (int r = 0; r < ROWS; r++) {
+            float *x = a + (size_t)r * WIDE, *y = b + (size_t)r * WIDE;
+            k->rmsnorm(y, x, w, WIDTH, 1e-5f);
+            k->add(x, x, y, WIDTH);
+            k->rmsnorm(y, x, w, WIDTH, 1e-5f);
+            k->silu_mul(y, y, x, WIDE);
+            k->add(x, x, y, WIDTH);
+        }
+        best = better(best, omp_get_wtime() - t0);
+    }
+    free(a);
+    free(b);
+    return best / ROWS / (8.0 * WIDTH + 4.0 * WIDE);     /* the planner's count of passes */
+}
+
+/* Seconds for each key or value number, from two depths. */
+static double attend_seconds(const struct timed *near, const struct timed *far, int rows)
+{
+    double numbers = (far->keys - near->keys) * HEADS * 2 * HEAD_DIM * LAYERS_MANY * rows;
+    return (far->seconds - near->seconds) / numbers;
+}
+
+/* From a few and from many layers: what a layer adds, and what is left for the step. */
+static void find_costs(struct node_facts *f, const struct steps *few, const struct steps *many,
+                       double handout)
+{
+    double layers = LAYERS_MANY - LAYERS_FEW;
+    double each = (many->one.seconds - few->one.seconds) / layers;
+    double attend = attend_seconds(&many->one, &many->one_far, 1);
+    double attend_prompt = attend_seconds(&many->many, &many->many_far, CHUNK);
+    Muster__LayerCost *l = &f->layer;
+    muster__layer_cost__init(l);
+    l->fixed_us = (each > 0 ? each : 0) * 1e6 + HANDOUTS * handout * 1e6;
+    l->step_us = (few->one.seconds - LAYERS_FEW * each) * 1e6;
+    l->attend_s = attend > 0 ? attend : 0;
+    l->attend_prompt_s = attend_prompt > 0 ? attend_prompt : 0;
+    l->number_s = time_numbers(f->isa);
+    l->step_us = l->step_us > 0 ? l->step_us : 0;
+    f->has_layer = l->fixed_us > 0;
+}
+
+static int measure_layers(struct node_facts *f, struct comm *comm, struct err *err)
+{
+    struct linear one = make_matrix(DT_Q8_0, DIM, (size_t)HEADS * HEAD_DIM * DIM * 2, 1);
+    struct linear wide = make_matrix(DT_Q8_0, HEADS * HEAD_DIM, (size_t)HEADS * HEAD_DIM * DIM * 2, 1);
+    struct sample *s = malloc(sizeof *s);
+    struct steps few, many;
+    struct handouts h = {.seconds = 0};
+    int rc = one.packed == NULL || wide.packed == NULL || s == NULL
+                 ? err_set(err, ERR_NOMEM, "no memory to measure layers with") : ERR_OK;
+    if (rc == ERR_OK)
+        rc = run_sample(f, s, LAYERS_FEW, &one, &wide, comm, &few, err);
+    if (rc == ERR_OK)
+        rc = run_sample(f, s, LAYERS_MANY, &one, &wide, comm, &many, err);
+    if (rc == ERR_OK) {
+        team_init(&h.team, f->threads);
+        team_enter(&h.team, hand_out, &h);
+        find_costs(f, &few, &many, h.seconds);
+    }
+    free(one.packed);
+    free(wide.packed);
+    free(s);
+    return rc;
+}
+
+int noderates_measure(struct node_facts *f, const uint32_t *types, size_t n_types, struct comm *comm,
+                      struct err *err)
+{
+    size_t room = f->memory_free / 8 / (size_t)f->local_ranks, bytes = BIG_BYTES < room ? BIG_BYTES : room;
+    f->n_rates = 0;
+    for (size_t i = 0; i < n_types; i++)
+        if (types[i] < DT_MAX)
+            measure_type(f, (enum dtype)types[i], bytes);
+    return n_types > 0 ? measure_layers(f, comm, err) : ERR_OK;
+}
