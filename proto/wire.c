@@ -1,6 +1,5 @@
 #include "proto/wire.h"
 
-#include <math.h>
 #include <string.h>
 #include <time.h>
 
@@ -376,6 +375,8 @@ int wire_tensor_view(const uint8_t *msg, size_t bytes, uint32_t epoch, struct wi
             return err_set(err, ERR_PEER, "a tensor message with an absurd shape");
     uint64_t row = t->n_dims > 0 ? t->shape[t->n_dims - 1] : 1;    /* q8_0 blocks do not cross rows */
     uint64_t rows = row > 0 ? n / row : 0;
+    if (t->data_bytes > 0 && (size_t)((const uint8_t *)t->data - msg) % ALIGN != 0)
+        return err_set(err, ERR_PEER, "a tensor message whose numbers are not aligned");
     if (t->dtype > WIRE_I32 || wire_data_bytes((enum wire_dtype)t->dtype, row) * rows != t->data_bytes)
         return err_set(err, ERR_PEER, "a tensor message of %llu numbers holds %zu bytes (dtype %u)",
                        (unsigned long long)n, t->data_bytes, t->dtype);
@@ -403,14 +404,40 @@ static void decode_bf16(float *out, const uint16_t *in, uint64_t n)
     }
 }
 
+/* Largest magnitude of 32 numbers. As integers, since their maximum may be taken in any order: so the
+ * loop vectorises. A NaN is larger than all. */
+static float top_of(const float in[32])
+{
+    int32_t top = 0;
+    for (int i = 0; i < 32; i++) {
+        int32_t u;
+        memcpy(&u, &in[i], sizeof u);
+        u &= 0x7fffffff;
+        top = u > top ? u : top;
+    }
+    float value;
+    memcpy(&value, &top, sizeof value);
+    return value;
+}
+
+/* The nearest integer, ties to even, of |x| < 2^22; any byte for other numbers. */
+static int8_t nearest(float x)
+{
+    float shifted = x + 0x1.8p23f;
+    int32_t u;
+    memcpy(&u, &shifted, sizeof u);
+    return (int8_t)(uint8_t)u;
+}
+
 /* Blocks of 32 with a bf16 scale: unlike a half it has the range of activations. */
-static void encode_q8(uint8_t *out, const float *in, uint64_t n)
+static void encode_q8(uint8_t *out, const float *numbers, uint64_t n)
 {
     for (uint64_t b = 0; b < n; b += 32, out += 34) {
-        int count = n - b < 32 ? (int)(n - b) : 32;
-        float top = 0, scale;
-        for (int i = 0; i < count; i++)
-            top = fabsf(in[b + (uint64_t)i]) > top ? fabsf(in[b + (uint64_t)i]) : top;
+        float last[32] = {0}, scale;
+        const float *in = numbers + b;
+        if (n - b < 32)
+            in = memcpy(last, in, (size_t)(n - b) * sizeof *in);
+        float top = top_of(in);
         uint16_t half;
         float wanted = top / 127;
         encode_bf16(&half, &wanted, 1);
@@ -422,7 +449,7 @@ static void encode_q8(uint8_t *out, const float *in, uint64_t n)
         memcpy(out, &half, sizeof half);
         float inverse = scale > 0 ? 1 / scale : 0;
         for (int i = 0; i < 32; i++)
-            out[2 + i] = (uint8_t)(int8_t)(i < count ? lrintf(in[b + (uint64_t)i] * inverse) : 0);
+            out[2 + i] = (uint8_t)nearest(in[i] * inverse);
     }
 }
 

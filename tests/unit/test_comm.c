@@ -96,6 +96,50 @@ static void test_old_epochs_are_dropped(void **state)
     close_all(c);
 }
 
+static void test_what_a_party_is_at(void **state)
+{
+    (void)state;
+    struct comm c[WORKERS + 1];
+    struct err err = {0};
+    struct arena mem;
+    Muster__Envelope *m;
+    char buf[4], name[24];
+    size_t n;
+    int peer;
+    assert_int_equal(comm_local_open(c, WORKERS, &err), ERR_OK);
+    assert_int_equal(arena_init(&mem, 4096), ERR_OK);
+    assert_int_equal(c[1].activity, COMM_WORKING);
+    assert_int_equal(wire_poll(&c[1], COMM_CONTROL, &mem, &peer, &m, &err), ERR_OK);
+    assert_int_equal(c[1].activity, COMM_IDLE);
+    c[1].deadline_us = 1000;
+    uint64_t before = c[1].progress;
+    assert_int_equal(comm_recv(&c[1], 2, COMM_PP, buf, sizeof buf, &n, &err), ERR_TIMEOUT);
+    assert_int_equal(c[1].wait_peer, 2);
+    assert_int_equal(c[1].wait_channel, COMM_PP);
+    assert_int_equal(c[1].activity, COMM_IDLE);
+    assert_true(c[1].progress > before && c[1].wait_us >= 1000);
+    assert_string_equal(comm_party_name(&c[0], 2, name), "rank 2");
+    assert_string_equal(comm_party_name(&c[0], WORKERS, name), "the coordinator");
+    assert_string_equal(comm_channel_name(COMM_TP), "tp");
+    assert_string_equal(comm_channel_name(COMM_N_CHANNELS), "?");
+    assert_string_equal(comm_channel_name(-1), "?");
+    arena_free(&mem);
+    close_all(c);
+}
+
+/* A short wait spins, a long one sleeps. */
+static void test_giving_way(void **state)
+{
+    (void)state;
+    struct comm c[WORKERS + 1];
+    assert_int_equal(comm_local_open(c, WORKERS, NULL), ERR_OK);
+    int64_t begun = comm_now_us(&c[0]);
+    for (int i = 0; i < 20; i++)
+        comm_give_way(1000000);
+    assert_true(comm_now_us(&c[0]) - begun >= 20 * 50);
+    close_all(c);
+}
+
 struct voter { struct comm *c; int rc, got; struct err err; };
 
 static void *vote(void *arg)
@@ -143,6 +187,8 @@ int main(void)
         cmocka_unit_test(test_order_and_channels),
         cmocka_unit_test(test_waits_end),
         cmocka_unit_test(test_old_epochs_are_dropped),
+        cmocka_unit_test(test_what_a_party_is_at),
+        cmocka_unit_test(test_giving_way),
         cmocka_unit_test(test_agreement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,11 +143,34 @@ static void test_damaged_tensors(void **state)
         }
         msg[at] = before;
     }
+    struct err unaligned = {0};
+    uint8_t shifted[128] = {6 << 3, WIRE_F32, 7 << 3 | 2, 1, 4, 15 << 3 | 2, 16};
+    assert_int_equal(wire_tensor_view(shifted, 7 + 16, 0, &v, &unaligned), ERR_PEER);
+    assert_non_null(strstr(unaligned.msg, "aligned"));
     struct wire_tensor huge = {.dtype = WIRE_F32, .n_dims = 4,
                                .shape = {1u << 31, 1u << 31, 1u << 31, 4}, .data_bytes = 0};
     struct err err = {0};
     n = wire_tensor_begin(msg, 0, &huge, &data);
     assert_int_equal(wire_tensor_view(msg, n, 0, &v, &err), ERR_PEER);
+}
+
+/* A NaN or an infinity among the numbers must arrive as something that is not finite, and break nothing. */
+static void test_encodings_of_bad_numbers(void **state)
+{
+    (void)state;
+    const float bad[] = {NAN, INFINITY, -INFINITY};
+    for (int k = 0; k < 3; k++)
+        for (int d = WIRE_F32; d <= WIRE_Q8_0; d++) {
+            float in[40], out[40];
+            uint8_t bytes[160];
+            for (int i = 0; i < 40; i++)
+                in[i] = (float)i;
+            in[7] = bad[k];
+            wire_encode((enum wire_dtype)d, bytes, in, 40);
+            wire_decode((enum wire_dtype)d, out, bytes, 40);
+            assert_false(isfinite(out[7]));
+            assert_true(fabsf(out[39] - 39) < 0.2f);
+        }
 }
 
 static void test_encodings(void **state)
@@ -181,6 +204,7 @@ int main(void)
         cmocka_unit_test(test_tensor_round_trip),
         cmocka_unit_test(test_damaged_tensors),
         cmocka_unit_test(test_encodings),
+        cmocka_unit_test(test_encodings_of_bad_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
