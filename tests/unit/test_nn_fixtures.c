@@ -328,7 +328,7 @@ static int run_special(const struct fixture *c)
         int dim = (int)number(c, "dim", 0), r = (int)json_integer_value(json_array_get(grid, 0));
         int w = (int)json_integer_value(json_array_get(grid, 1));
         float *out = nn_take(&nn, (size_t)(dim * r * w) * sizeof *out);
-        nn_pos_embed_2d(out, dim, r, w, 1);
+        nn_pos_embed_2d(out, dim, r, w, 1, 1);
         compare(c, "y", out, 1e-6);
     } else if (is(c, "split")) {
         json_t *sizes = json_object_get(c->attrs, "sizes");

@@ -1,18 +1,8 @@
 #include "workers/models/cliptext.h"
 
-#include <string.h>
+#include "workers/models/netparts.h"
 
-static int read_size(const json_t *config, const char *key, int otherwise, int least, int most, int *out,
-                     const char *file, struct err *err)
-{
-    const json_t *v = json_object_get(config, key);
-    json_int_t n = v != NULL && json_is_integer(v) ? json_integer_value(v) : otherwise;
-    if (n < least || n > most)
-        return err_set(err, ERR_FORMAT, "%s: %s is %lld, expected %d to %d", file, key, (long long)n,
-                       least, most);
-    *out = (int)n;
-    return ERR_OK;
-}
+#include <string.h>
 
 int cliptext_config_read(struct cliptext_config *c, const json_t *config, const char *file,
                          struct err *err)
@@ -20,16 +10,16 @@ int cliptext_config_read(struct cliptext_config *c, const json_t *config, const 
     const char *act = json_string_value(json_object_get(config, "hidden_act"));
     const json_t *eps = json_object_get(config, "layer_norm_eps");
     memset(c, 0, sizeof *c);
-    TRY(read_size(config, "vocab_size", -1, 3, 1 << 24, &c->vocab, file, err));
-    TRY(read_size(config, "max_position_embeddings", 77, 1, 1 << 16, &c->positions, file, err));
-    TRY(read_size(config, "hidden_size", -1, 1, 1 << 16, &c->width, file, err));
-    TRY(read_size(config, "intermediate_size", -1, 1, 1 << 18, &c->ffn, file, err));
-    TRY(read_size(config, "num_hidden_layers", -1, 1, 1024, &c->layers, file, err));
-    TRY(read_size(config, "num_attention_heads", -1, 1, 1024, &c->heads, file, err));
-    TRY(read_size(config, "projection_dim", 0, 0, 1 << 16, &c->projection, file, err));
-    TRY(read_size(config, "eos_token_id", 49407, 0, 1 << 24, &c->eos, file, err));
-    TRY(read_size(config, "bos_token_id", 49406, 0, 1 << 24, &c->bos, file, err));
-    TRY(read_size(config, "pad_token_id", 1, 0, 1 << 24, &c->pad, file, err));
+    TRY(netparts_size(config, "vocab_size", -1, 3, 1 << 24, &c->vocab, file, err));
+    TRY(netparts_size(config, "max_position_embeddings", 77, 1, 1 << 16, &c->positions, file, err));
+    TRY(netparts_size(config, "hidden_size", -1, 1, 1 << 16, &c->width, file, err));
+    TRY(netparts_size(config, "intermediate_size", -1, 1, 1 << 18, &c->ffn, file, err));
+    TRY(netparts_size(config, "num_hidden_layers", -1, 1, 1024, &c->layers, file, err));
+    TRY(netparts_size(config, "num_attention_heads", -1, 1, 1024, &c->heads, file, err));
+    TRY(netparts_size(config, "projection_dim", 0, 0, 1 << 16, &c->projection, file, err));
+    TRY(netparts_size(config, "eos_token_id", 49407, 0, 1 << 24, &c->eos, file, err));
+    TRY(netparts_size(config, "bos_token_id", 49406, 0, 1 << 24, &c->bos, file, err));
+    TRY(netparts_size(config, "pad_token_id", 1, 0, 1 << 24, &c->pad, file, err));
     c->eps = json_is_number(eps) ? json_number_value(eps) : 1e-5;
     if (c->width % c->heads != 0)
         return err_set(err, ERR_FORMAT, "%s: hidden_size %d is no multiple of %d heads", file, c->width,

@@ -1,40 +1,31 @@
 #include "workers/models/mmdit.h"
 
+#include "workers/models/netparts.h"
+
 #include <stdio.h>
 #include <string.h>
 
-enum { TIME_WIDTH = 256 };
+enum { TIME_WIDTH = 256, SIZE_LIMIT = 1 << 20 };
 static const double NORM_EPS = 1e-6;
 
 /* --- configuration */
-
-static int read_size(const json_t *config, const char *key, int otherwise, int *out, const char *file,
-                     struct err *err)
-{
-    const json_t *v = json_object_get(config, key);
-    json_int_t n = json_is_integer(v) ? json_integer_value(v) : otherwise;
-    if (n < 1 || n > 1 << 20)
-        return err_set(err, ERR_FORMAT, "%s: %s is %lld", file, key, (long long)n);
-    *out = (int)n;
-    return ERR_OK;
-}
 
 int mmdit_config_read(struct mmdit_config *c, const json_t *config, const char *file, struct err *err)
 {
     const json_t *norm = json_object_get(config, "qk_norm");
     const json_t *dual = json_object_get(config, "dual_attention_layers");
     memset(c, 0, sizeof *c);
-    TRY(read_size(config, "in_channels", 16, &c->in_channels, file, err));
-    TRY(read_size(config, "out_channels", 16, &c->out_channels, file, err));
-    TRY(read_size(config, "patch_size", 2, &c->patch, file, err));
-    TRY(read_size(config, "sample_size", 128, &c->sample, file, err));
-    TRY(read_size(config, "num_layers", 18, &c->layers, file, err));
-    TRY(read_size(config, "num_attention_heads", 18, &c->heads, file, err));
-    TRY(read_size(config, "attention_head_dim", 64, &c->head_dim, file, err));
-    TRY(read_size(config, "joint_attention_dim", 4096, &c->joint, file, err));
-    TRY(read_size(config, "caption_projection_dim", 1152, &c->caption, file, err));
-    TRY(read_size(config, "pooled_projection_dim", 2048, &c->pooled, file, err));
-    TRY(read_size(config, "pos_embed_max_size", 96, &c->positions, file, err));
+    TRY(netparts_size(config, "in_channels", 16, 1, SIZE_LIMIT, &c->in_channels, file, err));
+    TRY(netparts_size(config, "out_channels", 16, 1, SIZE_LIMIT, &c->out_channels, file, err));
+    TRY(netparts_size(config, "patch_size", 2, 1, SIZE_LIMIT, &c->patch, file, err));
+    TRY(netparts_size(config, "sample_size", 128, 1, SIZE_LIMIT, &c->sample, file, err));
+    TRY(netparts_size(config, "num_layers", 18, 1, SIZE_LIMIT, &c->layers, file, err));
+    TRY(netparts_size(config, "num_attention_heads", 18, 1, SIZE_LIMIT, &c->heads, file, err));
+    TRY(netparts_size(config, "attention_head_dim", 64, 1, SIZE_LIMIT, &c->head_dim, file, err));
+    TRY(netparts_size(config, "joint_attention_dim", 4096, 1, SIZE_LIMIT, &c->joint, file, err));
+    TRY(netparts_size(config, "caption_projection_dim", 1152, 1, SIZE_LIMIT, &c->caption, file, err));
+    TRY(netparts_size(config, "pooled_projection_dim", 2048, 1, SIZE_LIMIT, &c->pooled, file, err));
+    TRY(netparts_size(config, "pos_embed_max_size", 96, 1, SIZE_LIMIT, &c->positions, file, err));
     if (c->layers > MMDIT_LAYERS_MAX || c->caption != c->heads * c->head_dim)
         return err_set(err, ERR_FORMAT, "%s: %d layers (at most %d), caption_projection_dim %d is not "
                        "%d heads of %d", file, c->layers, MMDIT_LAYERS_MAX, c->caption, c->heads,
@@ -59,11 +50,7 @@ struct checker { const struct params *w; const char *file; struct err *err; char
 
 static int expect_linear(const struct checker *k, const char *name, int out, int in)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s%s.weight", k->prefix, name);
-    TRY(params_expect(k->w, full, k->file, k->err, 2, out, in));
-    snprintf(full, sizeof full, "%s%s.bias", k->prefix, name);
-    return params_expect(k->w, full, k->file, k->err, 1, out);
+    return netparts_expect_linear(k->w, k->prefix, name, out, in, k->file, k->err);
 }
 
 static int expect_norms(const struct checker *k, const char *attn, bool added, int head_dim)
@@ -134,35 +121,23 @@ struct forward {
     int block;
 };
 
-static struct nn_tensor *linear(struct forward *f, struct nn_tensor *x, const char *name)
-{
-    return nn_linear(f->nn, x, params_get(&f->r, "%s.weight", name), params_get(&f->r, "%s.bias", name));
-}
-
 static struct nn_tensor *block_linear(struct forward *f, struct nn_tensor *x, const char *name)
 {
     char full[128];
     snprintf(full, sizeof full, "transformer_blocks.%d.%s", f->block, name);
-    return linear(f, x, full);
+    return netparts_linear(&f->r, x, full);
 }
 
-static struct nn_tensor *plain_norm(struct forward *f, struct nn_tensor *x)
-{
-    return nn_layer_norm(f->nn, x, NULL, NULL, NORM_EPS);
-}
-
-/* Chunk i of a modulation [b, n d]. */
 static struct nn_tensor *chunk(struct forward *f, struct nn_tensor *m, int i)
 {
-    int d = f->c->caption;
-    return nn_slice(f->nn, m, 1, (int64_t)i * d, (int64_t)(i + 1) * d);
+    return netparts_chunk(f->nn, m, f->c->caption, i);
 }
 
 /* LN(x) (1 + scale) + shift, with chunks of m. */
 static struct nn_tensor *adaptive(struct forward *f, struct nn_tensor *x, struct nn_tensor *m, int scale,
                                   int shift)
 {
-    return nn_modulate(f->nn, plain_norm(f, x), chunk(f, m, scale), chunk(f, m, shift));
+    return netparts_adaptive(f->nn, x, chunk(f, m, scale), chunk(f, m, shift), NORM_EPS);
 }
 
 /* Heads [b, h, t, head_dim] of a projection, normalised where the model does (norm NULL: v). */
@@ -246,27 +221,13 @@ static struct nn_tensor *cropped_positions(struct forward *f, int64_t rows, int6
     return y;
 }
 
-static struct nn_tensor *embed_patches(struct forward *f, struct nn_tensor *x)
-{
-    const struct mmdit_config *c = f->c;
-    struct nn_tensor *w = params_get(&f->r, "pos_embed.proj.weight");
-    const int64_t flat[2] = {c->caption, (int64_t)c->in_channels * c->patch * c->patch};
-    struct nn_tensor *h = nn_linear(f->nn, nn_patchify(f->nn, x, c->patch),
-                                    nn_reshape(f->nn, w, 2, flat),
-                                    params_get(&f->r, "pos_embed.proj.bias"));
-    return nn_add(f->nn, h, cropped_positions(f, x->shape[2] / c->patch, x->shape[3] / c->patch));
-}
-
 static struct nn_tensor *embed_time(struct forward *f, const double *time, int64_t b,
                                     struct nn_tensor *pooled)
 {
-    struct nn *nn = f->nn;
-    struct nn_tensor *t = nn_timestep_embedding(nn, time, b, TIME_WIDTH);
-    t = nn_activation(nn, linear(f, t, "time_text_embed.timestep_embedder.linear_1"), NN_SILU, 0);
-    t = linear(f, t, "time_text_embed.timestep_embedder.linear_2");
-    struct nn_tensor *p = linear(f, pooled, "time_text_embed.text_embedder.linear_1");
-    p = linear(f, nn_activation(nn, p, NN_SILU, 0), "time_text_embed.text_embedder.linear_2");
-    return nn_add(nn, t, p);
+    struct nn_tensor *t = nn_timestep_embedding(f->nn, time, b, TIME_WIDTH);
+    t = netparts_two_linears(&f->r, t, "time_text_embed.timestep_embedder", NN_SILU);
+    return nn_add(f->nn, t,
+                  netparts_two_linears(&f->r, pooled, "time_text_embed.text_embedder", NN_SILU));
 }
 
 int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w, const char *file,
@@ -286,11 +247,13 @@ int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w,
         return err_set(err, ERR_INVAL, "%s: the text is %lld and %lld wide, expected %d and %d", file,
                        (long long)context->shape[2], (long long)pooled->shape[1], c->joint, c->pooled);
     f.active = nn_activation(nn, embed_time(&f, time, x->shape[0], pooled), NN_SILU, 0);
-    struct nn_tensor *h = embed_patches(&f, x), *text = linear(&f, context, "context_embedder");
+    struct nn_tensor *h = netparts_patches(&f.r, x, "pos_embed.proj", c->patch);
+    struct nn_tensor *text = netparts_linear(&f.r, context, "context_embedder");
+    h = nn_add(nn, h, cropped_positions(&f, rows, cols));
     for (f.block = 0; f.block < c->layers; f.block++)
         run_block(&f, &h, &text);
-    struct nn_tensor *m = linear(&f, f.active, "norm_out.linear");
-    h = linear(&f, adaptive(&f, h, m, 0, 1), "proj_out");
+    struct nn_tensor *m = netparts_linear(&f.r, f.active, "norm_out.linear");
+    h = netparts_linear(&f.r, adaptive(&f, h, m, 0, 1), "proj_out");
     *out = nn_unpatchify(nn, h, c->patch, (int)rows, (int)cols);
     return f.r.rc;
 }

@@ -551,7 +551,7 @@ struct nn_tensor *nn_timestep_embedding(struct nn *nn, const double *t, int64_t 
     return y;
 }
 
-void nn_pos_embed_2d(float *out, int dim, int rows, int cols, double scale)
+void nn_pos_embed_2d(float *out, int dim, int rows, int cols, double row_scale, double col_scale)
 {
     int quarter = dim / 4;
     for (int r = 0; r < rows; r++)
@@ -559,10 +559,10 @@ void nn_pos_embed_2d(float *out, int dim, int rows, int cols, double scale)
             for (int k = 0; k < quarter; k++) {
                 float *at = out + ((int64_t)r * cols + c) * dim;
                 double omega = nn_power(10000, -(double)k / quarter), sine, cosine;
-                nn_sincos(c * scale * omega, &sine, &cosine);
+                nn_sincos(c * col_scale * omega, &sine, &cosine);
                 at[k] = (float)sine;
                 at[quarter + k] = (float)cosine;
-                nn_sincos(r * scale * omega, &sine, &cosine);
+                nn_sincos(r * row_scale * omega, &sine, &cosine);
                 at[2 * quarter + k] = (float)sine;
                 at[3 * quarter + k] = (float)cosine;
             }

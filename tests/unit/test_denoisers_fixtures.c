@@ -1,9 +1,10 @@
-/* The two-stream denoiser and the CLIP text encoder: every folder of diffusion/ with an
- * SD3Transformer2DModel at its seams, and three training steps of train/mmdit_train (loss, gradients,
- * weights), by the measures of the README there. */
+/* The transformer denoisers and the CLIP text encoder: every folder of diffusion/ with an
+ * SD3Transformer2DModel or a PixArtTransformer2DModel at its seams, and three training steps of
+ * train/mmdit_train and train/dit_train (loss, gradients, weights), by the measures of the README there. */
 #include "tests/fixturetensor.h"
 #include "workers/models/cliptext.h"
 #include "workers/models/mmdit.h"
+#include "workers/models/pixart.h"
 #include "workers/train/optimizer.h"
 
 #include <dirent.h>
@@ -97,23 +98,91 @@ static struct nn_tensor *first_rows(struct nn_tensor *x, int64_t n)
     return nn_input(&nn, x->data, x->n_dims, shape);
 }
 
-static void run_call(struct tensorfile *t, struct network *net, const struct mmdit_config *c,
-                     const char *in_name, const char *out_name, const double *times,
-                     struct nn_tensor *context, struct nn_tensor *pooled)
+/* Either family behind one call. */
+struct denoiser {
+    struct network net;
+    bool pixart;
+    struct mmdit_config mm;
+    struct pixart_config px;
+};
+
+struct text_input {
+    struct nn_tensor *context, *pooled;
+    const uint8_t *mask;
+    const double *resolution, *aspect;
+};
+
+static int open_denoiser(struct denoiser *d, const char *folder, struct err *err)
+{
+    if (!open_network(&d->net, folder, "diffusion_pytorch_model.safetensors"))
+        return 0;
+    const char *name = json_string_value(json_object_get(d->net.config, "_class_name"));
+    d->pixart = name != NULL && strcmp(name, "PixArtTransformer2DModel") == 0;
+    if (name == NULL || (!d->pixart && strcmp(name, "SD3Transformer2DModel") != 0)) {
+        close_network(&d->net);
+        return 0;
+    }
+    int rc = d->pixart ? pixart_config_read(&d->px, d->net.config, d->net.file, err)
+                       : mmdit_config_read(&d->mm, d->net.config, d->net.file, err);
+    if (rc == ERR_OK)
+        rc = d->pixart ? pixart_check(&d->px, &d->net.w, d->net.file, err)
+                       : mmdit_check(&d->mm, &d->net.w, d->net.file, err);
+    if (rc != ERR_OK)
+        note(folder, err);
+    return 1;
+}
+
+static int denoise(struct denoiser *d, struct nn_tensor *x, const double *times,
+                   const struct text_input *text, struct nn_tensor **out, struct err *err)
+{
+    struct pixart_input in = {x, text->context, times, text->mask, text->resolution, text->aspect};
+    if (d->pixart)
+        return pixart_forward(&nn, &d->px, &d->net.w, d->net.file, &in, out, err);
+    return mmdit_forward(&nn, &d->mm, &d->net.w, d->net.file, x, times, text->context, text->pooled, out,
+                         err);
+}
+
+static void run_call(struct tensorfile *t, struct denoiser *d, const char *in_name, const char *out_name,
+                     const double *times, const struct text_input *text)
 {
     struct err err = {0};
     struct nn_tensor *x = tensor_from(t, in_name), *out;
-    params_begin(&net->w);
+    params_begin(&d->net.w);
     int64_t b = x->shape[0], begin[NN_PARTS_MAX + 1];
     for (int64_t i = 0; i <= b; i++)
         begin[i] = i;
     nn_set_parts(&nn, (int)b, begin);
-    if (mmdit_forward(&nn, c, &net->w, net->file, x, times, first_rows(context, b),
-                      first_rows(pooled, b), &out, &err) != ERR_OK) {
+    struct text_input rows = *text;
+    rows.context = first_rows(text->context, b);
+    rows.pooled = text->pooled != NULL ? first_rows(text->pooled, b) : NULL;
+    if (denoise(d, x, times, &rows, &out, &err) != ERR_OK) {
         note(in_name, &err);
         return;
     }
     check(t, out_name, out->data, 1e-4, false);
+}
+
+/* NAME as bytes, or as doubles; NULL when absent. */
+static const uint8_t *mask_from(struct tensorfile *t, const char *name)
+{
+    const struct tensor_entry *e;
+    double *v = fixture_values(t, name, &e);
+    uint8_t *out = v != NULL ? nn_take(&nn, (size_t)e->n_elements) : NULL;
+    for (int64_t i = 0; v != NULL && i < e->n_elements; i++)
+        out[i] = v[i] != 0;
+    free(v);
+    return out;
+}
+
+static const double *doubles_from(struct tensorfile *t, const char *name)
+{
+    const struct tensor_entry *e;
+    double *v = fixture_values(t, name, &e), *out = NULL;
+    if (v != NULL)
+        out = memcpy(nn_take(&nn, (size_t)e->n_elements * sizeof *v), v,
+                     (size_t)e->n_elements * sizeof *v);
+    free(v);
+    return out;
 }
 
 /* Text of a folder that has ids and its own encoder; NULL otherwise. */
@@ -137,7 +206,8 @@ static bool run_text(struct tensorfile *t, const char *folder, struct nn_tensor 
     if (ok) {
         check(t, "text.hidden", out.hidden->data, 1e-4, false);
         check(t, "text.pooled", out.pooled->data, 1e-4, false);
-        check(t, "text.text_embeds", out.embeds->data, 1e-4, false);
+        if (out.embeds != NULL)
+            check(t, "text.text_embeds", out.embeds->data, 1e-4, false);
         *context = out.hidden;
         *pooled = out.embeds;
     } else {
@@ -147,64 +217,79 @@ static bool run_text(struct tensorfile *t, const char *folder, struct nn_tensor 
     return ok;
 }
 
+/* The text that comes with the call STEM.in, where the folder has no encoder of its own. */
+static void text_of_call(struct tensorfile *t, const char *stem, struct text_input *text)
+{
+    char name[320];
+    snprintf(name, sizeof name, "%s.context", stem);
+    text->context = tensor_from(t, name);
+    snprintf(name, sizeof name, "%s.pooled", stem);
+    text->pooled = tensor_from(t, name);
+    snprintf(name, sizeof name, "%s.mask", stem);
+    text->mask = mask_from(t, name);
+    snprintf(name, sizeof name, "%s.resolution", stem);
+    text->resolution = doubles_from(t, name);
+    snprintf(name, sizeof name, "%s.aspect_ratio", stem);
+    text->aspect = doubles_from(t, name);
+}
+
+/* All calls FAMILY.tT of the expected file. */
+static void run_calls(struct tensorfile *t, struct denoiser *d, const char *family, bool own_text,
+                      struct text_input *text)
+{
+    for (int i = 0; i < t->n_tensors; i++) {
+        const char *name = t->tensor[i].name, *dot = strrchr(name, '.');
+        char stem[300], out[320];
+        double times[64];
+        size_t n = strlen(family);
+        if (dot == NULL || strcmp(dot, ".in") != 0 || strncmp(name, family, n) != 0 ||
+            strncmp(name + n, ".t", 2) != 0)
+            continue;
+        for (int k = 0; k < 64; k++)
+            times[k] = strtod(name + n + 2, NULL);
+        snprintf(stem, sizeof stem, "%.*s", (int)(dot - name), name);
+        if (!own_text)
+            text_of_call(t, stem, text);
+        snprintf(out, sizeof out, "%s.out", stem);
+        run_call(t, d, name, out, times, text);
+    }
+}
+
 static void run_folder(const char *folder)
 {
-    struct network net;
-    struct mmdit_config c;
+    struct denoiser d = {0};
     struct tensorfile t;
     struct err err = {0};
+    struct text_input text = {0};
     char path[1200];
     snprintf(path, sizeof path, "%s/transformer", folder);
-    if (!open_network(&net, path, "diffusion_pytorch_model.safetensors"))
+    if (!open_denoiser(&d, path, &err))
         return;
-    const char *class_name = json_string_value(json_object_get(net.config, "_class_name"));
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
-    if (class_name == NULL || strcmp(class_name, "SD3Transformer2DModel") != 0 ||
-        tensorfile_open(&t, path, &err) != ERR_OK) {
-        close_network(&net);
+    if (tensorfile_open(&t, path, &err) != ERR_OK) {
+        note(path, &err);
+        close_network(&d.net);
         return;
     }
     nn_reset(&nn);
-    if (mmdit_config_read(&c, net.config, net.file, &err) != ERR_OK ||
-        mmdit_check(&c, &net.w, net.file, &err) != ERR_OK)
-        note(folder, &err);
-    struct nn_tensor *context = NULL, *pooled = NULL;
-    bool own_text = run_text(&t, folder, &context, &pooled);
-    for (int i = 0; i < t.n_tensors; i++) {
-        const char *name = t.tensor[i].name;
-        char other[300];
-        double times[64], at;
-        int used = 0;
-        if (sscanf(name, "mmdit.t%lf.in%n", &at, &used) != 1 || name[used] != '\0')
-            continue;
-        for (int k = 0; k < 64; k++)
-            times[k] = at;
-        size_t stem = strlen(name) - 3;
-        if (!own_text) {
-            snprintf(other, sizeof other, "%.*s.context", (int)stem, name);
-            context = tensor_from(&t, other);
-            snprintf(other, sizeof other, "%.*s.pooled", (int)stem, name);
-            pooled = tensor_from(&t, other);
-        }
-        snprintf(other, sizeof other, "%.*s.out", (int)stem, name);
-        run_call(&t, &net, &c, name, other, times, context, pooled);
-    }
-    const struct tensor_entry *e;
-    double *mixed = fixture_values(&t, "mmdit.mixed_t", &e);
+    bool own_text = run_text(&t, folder, &text.context, &text.pooled);
+    text.mask = d.pixart ? mask_from(&t, "mask") : NULL;
+    run_calls(&t, &d, d.pixart ? "dit" : "mmdit", own_text, &text);
+    const double *mixed = doubles_from(&t, d.pixart ? "dit.mixed_t" : "mmdit.mixed_t");
     if (mixed != NULL)
-        run_call(&t, &net, &c, "mmdit.t500.in", "mmdit.mixed_t.out", mixed, context, pooled);
-    free(mixed);
+        run_call(&t, &d, d.pixart ? "dit.t500.in" : "mmdit.t500.in",
+                 d.pixart ? "dit.mixed_t.out" : "mmdit.mixed_t.out", mixed, &text);
     if (tensorfile_find(&t, "mmdit.wide.in") != NULL)
-        run_call(&t, &net, &c, "mmdit.wide.in", "mmdit.wide.out", (const double[]){500}, context, pooled);
+        run_call(&t, &d, "mmdit.wide.in", "mmdit.wide.out", (const double[]){500}, &text);
     tensorfile_close(&t);
-    close_network(&net);
+    close_network(&d.net);
 }
 
 /* --- training */
 
 struct training {
-    struct network transformer, text;
-    struct mmdit_config c;
+    struct denoiser denoiser;
+    struct network text;
     struct cliptext_config tc;
     struct tensorfile in;
     float *m[2], *v[2];         /* moments of both networks, one after the other */
@@ -220,9 +305,10 @@ static float *floats(struct tensorfile *t, const char *name, int64_t *n)
 }
 
 /* x_t and target of step k (from 0), and what the model is told. */
-static void noised(struct training *s, int k, bool flow, struct nn_tensor **x_t,
+static void noised(struct training *s, int k, const char *objective, struct nn_tensor **x_t,
                    struct nn_tensor **target, double *times)
 {
+    bool flow = strcmp(objective, "flow") == 0, v = strcmp(objective, "v") == 0;
     int64_t all;
     float *x0 = floats(&s->in, "x0", &all), *noise = floats(&s->in, "noise", &all);
     float *when = floats(&s->in, flow ? "s" : "t", &(int64_t){0});
@@ -247,7 +333,7 @@ static void noised(struct training *s, int k, bool flow, struct nn_tensor **x_t,
         for (int64_t j = 0; j < n; j++) {
             float clean = x0[(k * b + i) * n + j], e1 = noise[(k * b + i) * n + j];
             (*x_t)->data[i * n + j] = (float)(a * clean + g * e1);
-            (*target)->data[i * n + j] = flow ? e1 - clean : e1;
+            (*target)->data[i * n + j] = flow ? e1 - clean : v ? (float)(a * e1 - g * clean) : e1;
         }
     }
     free(x0);
@@ -255,7 +341,7 @@ static void noised(struct training *s, int k, bool flow, struct nn_tensor **x_t,
     free(when);
 }
 
-static struct nn_tensor *loss_of(struct training *s, int k, bool flow, struct err *err)
+static struct nn_tensor *loss_of(struct training *s, int k, const char *objective, struct err *err)
 {
     struct nn_tensor *x_t, *target, *pred;
     struct cliptext_out text;
@@ -264,10 +350,13 @@ static struct nn_tensor *loss_of(struct training *s, int k, bool flow, struct er
     const struct tensor_entry *e = tensorfile_find(&s->in, "ids");
     rows = e->shape[1];
     int32_t *ids = ids_from(&s->in, "ids", &b, &l) + k * rows * e->shape[2];
-    noised(s, k, flow, &x_t, &target, times);
-    if (cliptext_forward(&nn, &s->tc, &s->text.w, s->text.file, ids, rows, e->shape[2], &text, err) != 0 ||
-        mmdit_forward(&nn, &s->c, &s->transformer.w, s->transformer.file, x_t, times, text.hidden,
-                      text.embeds, &pred, err) != ERR_OK)
+    noised(s, k, objective, &x_t, &target, times);
+    const uint8_t *mask = mask_from(&s->in, "mask");
+    if (cliptext_forward(&nn, &s->tc, &s->text.w, s->text.file, ids, rows, e->shape[2], &text, err) != 0)
+        return NULL;
+    struct text_input in = {.context = text.hidden, .pooled = text.embeds,
+                            .mask = mask != NULL ? mask + k * rows * e->shape[2] : NULL};
+    if (denoise(&s->denoiser, x_t, times, &in, &pred, err) != ERR_OK)
         return NULL;
     return nn_mse(&nn, pred, target);
 }
@@ -376,16 +465,16 @@ static void open_training(struct training *s, const char *folder)
     char path[1200];
     struct err err = {0};
     snprintf(path, sizeof path, "%s/transformer", folder);
-    if (!open_network(&s->transformer, path, "diffusion_pytorch_model.safetensors"))
+    if (!open_denoiser(&s->denoiser, path, &err))
         exit(1);
     snprintf(path, sizeof path, "%s/text_encoder", folder);
     if (!open_network(&s->text, path, "model.safetensors"))
         exit(1);
-    struct param *table = params_find(&s->transformer.w, "pos_embed.pos_embed");
-    table->frozen = true;
-    s->transformer.w.train = s->text.w.train = true;
-    if (mmdit_config_read(&s->c, s->transformer.config, s->transformer.file, &err) != ERR_OK ||
-        cliptext_config_read(&s->tc, s->text.config, s->text.file, &err) != ERR_OK)
+    struct param *table = params_find(&s->denoiser.net.w, "pos_embed.pos_embed");
+    if (table != NULL)
+        table->frozen = true;
+    s->denoiser.net.w.train = s->text.w.train = true;
+    if (cliptext_config_read(&s->tc, s->text.config, s->text.file, &err) != ERR_OK)
         note(folder, &err);
 }
 
@@ -409,7 +498,7 @@ static void train(const char *folder, const char *objective, int n_parts)
     snprintf(path, sizeof path, "%s/%s/after_step3.safetensors", folder, objective);
     if (tensorfile_open(&want_p, path, &err) != ERR_OK)
         exit(1);
-    struct network *nets[2] = {&s.transformer, &s.text};
+    struct network *nets[2] = {&s.denoiser.net, &s.text};
     for (int i = 0; i < 2; i++) {
         int64_t total = 0;
         for (int k = 0; k < nets[i]->w.n; k++)
@@ -426,9 +515,9 @@ static void train(const char *folder, const char *objective, int n_parts)
         nn_reset(&nn);
         nn_set_parts(&nn, n_parts, begin);
         nn.recording = true;
-        params_begin(&s.transformer.w);
+        params_begin(&s.denoiser.net.w);
         params_begin(&s.text.w);
-        struct nn_tensor *loss = loss_of(&s, k, strcmp(objective, "flow") == 0, &err);
+        struct nn_tensor *loss = loss_of(&s, k, objective, &err);
         if (loss == NULL) {
             note(objective, &err);
             break;
@@ -440,9 +529,9 @@ static void train(const char *folder, const char *objective, int n_parts)
             failures++;
         }
         nn_backward(&nn, loss, 1);
-        double squares = fold_gradients(&s.transformer.w, grads[0]) + fold_gradients(&s.text.w, grads[1]);
+        double squares = fold_gradients(&s.denoiser.net.w, grads[0]) + fold_gradients(&s.text.w, grads[1]);
         if (k == 0) {
-            compare_gradients(&s, &want_g, &s.transformer.w, grads[0], "transformer.");
+            compare_gradients(&s, &want_g, &s.denoiser.net.w, grads[0], "transformer.");
             compare_gradients(&s, &want_g, &s.text.w, grads[1], "text_encoder.");
         }
         double scale = optimizer_clip(sqrt(squares), 1);
@@ -450,7 +539,7 @@ static void train(const char *folder, const char *objective, int n_parts)
             step_network(&nets[i]->w, grads[i], scale, k + 1, s.m[i], s.v[i],
                          json_object_get(s.expect, "decayed"), i == 0 ? "transformer." : "text_encoder.");
     }
-    compare_updates(&s, &want_p, &s.transformer, &start.transformer, "transformer.");
+    compare_updates(&s, &want_p, &s.denoiser.net, &start.denoiser.net, "transformer.");
     compare_updates(&s, &want_p, &s.text, &start.text, "text_encoder.");
     nn.recording = false;
     for (int i = 0; i < 2; i++) {
@@ -461,9 +550,9 @@ static void train(const char *folder, const char *objective, int n_parts)
     tensorfile_close(&want_g);
     tensorfile_close(&want_p);
     json_decref(s.expect);
-    close_network(&s.transformer);
+    close_network(&s.denoiser.net);
     close_network(&s.text);
-    close_network(&start.transformer);
+    close_network(&start.denoiser.net);
     close_network(&start.text);
 }
 
@@ -488,10 +577,13 @@ int main(void)
             run_folder(folder);
     }
     closedir(d);
-    snprintf(folder, sizeof folder, "%s/train/mmdit_train", root != NULL ? root : FIXTURES_DEFAULT);
     for (int parts = 1; parts <= 4; parts *= 4) {
-        train(folder, "flow", parts);
-        train(folder, "epsilon", parts);
+        static const char *const objectives[] = {"flow", "epsilon", "v"};
+        for (int k = 0; k < 5; k++) {
+            snprintf(folder, sizeof folder, "%s/train/%s", root != NULL ? root : FIXTURES_DEFAULT,
+                     k < 3 ? "dit_train" : "mmdit_train");
+            train(folder, objectives[k % 3], parts);
+        }
     }
     nn_free(&nn);
     printf("%d checks, %d failures\n", checks, failures);
