@@ -12,10 +12,14 @@ cmake --preset release
 cmake --build build --parallel "$(nproc)"
 
 log=build/test.log
-rc=0
-# Through a file and not a pipe, because sh has no PIPESTATUS and the verdict is ctest's.
-ctest --test-dir build --parallel "$(nproc)" --output-on-failure "$@" > "$log" 2>&1 || rc=$?
-cat "$log"
+rc_file=build/test.rc
+# sh has no PIPESTATUS, and the verdict is ctest's, not tee's.
+{
+    rc=0
+    ctest --test-dir build --parallel "$(nproc)" --output-on-failure "$@" 2>&1 || rc=$?
+    echo "$rc" > "$rc_file"
+} | tee "$log"
+rc=$(cat "$rc_file")
 
 passed=$(grep -c ' Passed ' "$log" || true)
 skipped=$(grep -c '\*\*\*Skipped ' "$log" || true)

@@ -102,7 +102,7 @@ static int check_ids(const struct options *o, const struct session *s, const int
     if (n < 1)
         return err_set(err, ERR_INVAL, "--ids: no ids");
     if (n > context)
-        return err_set(err, ERR_LIMIT, "%d ids do not fit the context of %d", n, context);
+        return err_set(err, ERR_FORMAT, "%d ids do not fit the context of %d", n, context);
     for (int i = 0; i < n; i++)
         if (ids[i] >= vocab)
             return err_set(err, ERR_INVAL, "token id %d is not in the vocabulary of %d", ids[i], vocab);

@@ -33,8 +33,8 @@ static int fit_context(struct textjob *j, int context, struct err *err)
 {
     if (j->prompt.n == 0)
         return err_set(err, ERR_INVAL, "the prompt is empty, and the model has no token to begin with");
-    if (j->prompt.n >= context)
-        return err_set(err, ERR_LIMIT, "the prompt has %d tokens, the context is %d: shorten the "
+    if (j->prompt.n >= context)         /* bad input, exit code 3: no number of nodes makes it fit */
+        return err_set(err, ERR_FORMAT, "the prompt has %d tokens, the context is %d: shorten the "
                        "prompt, or raise --ctx if the model allows", j->prompt.n, context);
     int room = context - j->prompt.n, n = j->args.n > 0 ? j->args.n : SAMPLING_N_DEFAULT;
     j->n_generate = n < room ? n : room;
