@@ -149,7 +149,7 @@ static int run_ranks(const struct command *command, void *options, uint64_t rss_
         pthread_join(thread, NULL);
         close_party(&c.party);
         if (c.rc != ERR_OK)
-            code = complain(err_exit_code(c.rc), c.err.msg);
+            code = err_exit_code(c.rc);     /* cluster_close has said why */
     }
     close_party(&worker);
     if (code != EXIT_PEER)

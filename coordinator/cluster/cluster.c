@@ -207,13 +207,15 @@ static void drain(struct cluster *c)
     }
 }
 
-void cluster_close(struct cluster *c, int exit_code)
+void cluster_close(struct cluster *c, int rc, const struct err *err)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
     Muster__Stop stop = MUSTER__STOP__INIT;
-    stop.code = exit_code;
+    stop.code = err_exit_code(rc);
     m.body_case = MUSTER__ENVELOPE__BODY_STOP;
     m.stop = &stop;
+    if (rc != ERR_OK)
+        fprintf(stderr, "muster: %s\n", err->msg);
     if (c->comm != NULL && c->all != NULL) {
         outbox_send(&c->outbox, c->all, c->n_workers, &m, NULL);
         drain(c);

@@ -38,8 +38,10 @@ struct cluster {
 
 /* Waits for a NodeReport of every worker; ERR_PEER when versions differ. */
 int cluster_open(struct cluster *c, struct comm *comm, struct err *err);
-/* Ends the conversation: every worker will exit with exit_code. Accepts a zeroed cluster. */
-void cluster_close(struct cluster *c, int exit_code);
+/* Ends the conversation: every worker will exit with the exit code of rc. Unless rc is ERR_OK, first writes
+ * what err holds to stderr, one line: when one rank has exited the launcher may end the others at once.
+ * Accepts a zeroed cluster. */
+void cluster_close(struct cluster *c, int rc, const struct err *err);
 
 /* Measures memory bandwidth, products and links on all nodes: new reports. rates: also what
  * the described model's types of weights and a layer cost, for predictions; some 0.3 s a type. */

@@ -368,7 +368,7 @@ static int run(void *options, struct comm *comm, struct err *err)
     if (rc == ERR_OK)
         rc = work(o, &s, &out, err);
     json_decref(out.runs);
-    return session_close(&s, rc);
+    return session_close(&s, rc, err);
 }
 
 static void free_options(void *options) { free(((struct options *)options)->sequences); }

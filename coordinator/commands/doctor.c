@@ -210,7 +210,7 @@ static int run(void *options, struct comm *comm, struct err *err)
     int rc = cluster_open(&c, comm, err);
     if (rc == ERR_OK)
         rc = work(options, &c, err);
-    cluster_close(&c, err_exit_code(rc));
+    cluster_close(&c, rc, err);
     return rc;
 }
 

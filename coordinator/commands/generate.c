@@ -246,7 +246,7 @@ static int run(void *options, struct comm *comm, struct err *err)
         rc = o->prompts != NULL ? run_batch(o, &s, context, &batch, err)
                                 : run_single(o, &s, context, &single, err);
     }
-    rc = session_close(&s, rc);
+    rc = session_close(&s, rc, err);
     textjob_free(&single);
     promptfile_free(&batch.file);
     return rc;

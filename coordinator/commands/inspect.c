@@ -241,7 +241,7 @@ static int run(void *options, struct comm *comm, struct err *err)
         rc = imagine_plan(o, &s, &p, err);
     if (rc == ERR_OK)
         rc = o->json ? print_json(&s, &p, err) : print_text(o, &s, &p, err);
-    return session_close(&s, rc);
+    return session_close(&s, rc, err);
 }
 
 const struct command command_inspect = {

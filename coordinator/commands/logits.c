@@ -140,7 +140,7 @@ static int run(void *options, struct comm *comm, struct err *err)
         rc = safewriter_close(&w.file, err);
     safewriter_abandon(&w.file);
     free(ids);
-    return session_close(&s, rc);
+    return session_close(&s, rc, err);
 }
 
 const struct command command_logits = {

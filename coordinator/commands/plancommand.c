@@ -276,7 +276,7 @@ static int run(void *options, struct comm *comm, struct err *err)
         rc = fill_request(o, &s, &q, err);
     if (rc == ERR_OK)
         rc = report(o, &s, &q, err);
-    return session_close(&s, rc);
+    return session_close(&s, rc, err);
 }
 
 const struct command command_plan = {

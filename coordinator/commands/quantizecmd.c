@@ -85,7 +85,7 @@ static int run(void *options, struct comm *comm, struct err *err)
     s.cluster.progress_ctx = &s;
     if (rc == ERR_OK)
         rc = work(options, &s, err);
-    return session_close(&s, rc);
+    return session_close(&s, rc, err);
 }
 
 const struct command command_quantize = {

@@ -159,12 +159,12 @@ int session_load(struct session *s, const struct model_args *a, const struct ses
     return lm_open(&s->lm, &s->cluster, &s->load, err);
 }
 
-int session_close(struct session *s, int rc)
+int session_close(struct session *s, int rc, const struct err *err)
 {
     session_progress(s, "%s", "");
     lm_close(&s->lm);
     tokenizer_close(s->tokenizer);
     free(s->stop_ids);
-    cluster_close(&s->cluster, err_exit_code(rc));
+    cluster_close(&s->cluster, rc, err);
     return rc;
 }

@@ -40,8 +40,8 @@ int session_plan(struct session *s, const struct model_args *a, const struct ses
 /* Plans, loads, and says what each rank holds. */
 int session_load(struct session *s, const struct model_args *a, const struct session_need *need,
                  struct err *err);
-/* Ends all ranks with the exit code of rc. Returns rc. */
-int session_close(struct session *s, int rc);
+/* Ends all ranks with the exit code of rc, after saying what err holds (cluster_close). Returns rc. */
+int session_close(struct session *s, int rc, const struct err *err);
 
 /* On a terminal, a line that the next one overwrites; "" wipes it. */
 void session_progress(const struct session *s, const char *fmt, ...)

@@ -106,7 +106,7 @@ static int run(void *options, struct comm *comm, struct err *err)
     int rc = session_open(&s, comm, &args, SESSION_TOKENIZER, err);
     if (rc == ERR_OK)
         rc = work(o, &s, err);
-    return session_close(&s, rc);
+    return session_close(&s, rc, err);
 }
 
 const struct command command_tokenize = {
