@@ -8,6 +8,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <omp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +139,16 @@ static void read_interface(struct node_facts *f)
     freeifaddrs(list);
 }
 
+/* The check switches kernels of the process on and off; a process may hold several workers (in tests). */
+static void check_kernels(struct node_facts *f)
+{
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&one_at_a_time);
+    linear_self_check(f->isa, f->refused, sizeof f->refused);
+    f->blas_invariant = linear_blas_tiles_ok();
+    pthread_mutex_unlock(&one_at_a_time);
+}
+
 int node_facts_init(struct node_facts *f, const char *version, int local_ranks, uint64_t rss_start,
                     struct err *err)
 {
@@ -154,8 +165,7 @@ int node_facts_init(struct node_facts *f, const char *version, int local_ranks, 
     choose_threads(f);
     omp_set_num_threads(f->threads);
     TRY(isa_choose(&f->isa, err));
-    linear_self_check(f->isa, f->refused, sizeof f->refused);
-    f->blas_invariant = linear_blas_tiles_ok();
+    check_kernels(f);
     snprintf(f->blas, sizeof f->blas, "OpenBLAS, core %.60s", openblas_get_corename());
     return ERR_OK;
 }

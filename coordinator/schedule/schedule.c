@@ -87,17 +87,24 @@ void schedule_destroy(struct schedule *s)
 void schedulestate_wait(struct schedule *s, struct sequence *q)
 {
     struct sequence **at = &s->waiting;
+    if (s->waiting_last != NULL && s->waiting_last->age < q->age)
+        at = &s->waiting_last->next;    /* a new one: no walk past thousands */
     while (*at != NULL && (*at)->age < q->age)
         at = &(*at)->next;
     q->next = *at;
     *at = q;
+    if (q->next == NULL)
+        s->waiting_last = q;
 }
 
 void schedulestate_unwait(struct schedule *s, struct sequence *q)
 {
-    for (struct sequence **at = &s->waiting; *at != NULL; at = &(*at)->next)
+    struct sequence *before = NULL;
+    for (struct sequence **at = &s->waiting; *at != NULL; before = *at, at = &(*at)->next)
         if (*at == q) {
             *at = q->next;
+            if (s->waiting_last == q)
+                s->waiting_last = before;
             return;
         }
 }

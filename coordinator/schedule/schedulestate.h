@@ -30,7 +30,7 @@ struct flight { uint64_t id; int n; struct answer *answer; };   /* answer [max_s
 
 struct schedule {
     struct schedule_limits lim;
-    struct sequence *waiting;
+    struct sequence *waiting, *waiting_last;
     struct sequence **slot;         /* [max_slots] */
     int n_running;
     uint32_t *free_page; int n_free;/* stack [kv_pages] */
