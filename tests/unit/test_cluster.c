@@ -116,7 +116,7 @@ static void generate(struct cluster *c, const struct cluster_load *load, struct 
     lm_close(&lm);
 }
 
-static void run_layout(int n, int tp, int pp, struct said *said)
+static void run_layout(int n, int tp, int pp, int dp, struct said *said)
 {
     struct team t;
     struct cluster c;
@@ -128,7 +128,7 @@ static void run_layout(int n, int tp, int pp, struct said *said)
     assert_int_equal(cluster_describe(&c, MODEL, true, true, NULL), ERR_OK);
     assert_non_null(c.tokenizer);
     assert_true(c.spec->n_layers > 0 && c.spec->n_tensor > 0);
-    struct cluster_load load = {.tp = tp, .pp = pp, .threads = 1, .slots = 3, .context = 64,
+    struct cluster_load load = {.tp = tp, .pp = pp, .dp = dp, .threads = 1, .slots = 3, .context = 64, .kv_dtype = 1,
                                 .chunk = 4, .max_rows = 7};
     if (cluster_plan(&c, &load, &err) != ERR_OK || cluster_load(&c, &load, &err) != ERR_OK)
         fail_msg("%s", err.msg);
@@ -138,7 +138,7 @@ static void run_layout(int n, int tp, int pp, struct said *said)
     q.measure_read = true;
     assert_int_equal(cluster_stats(&c, &q, stats, NULL), ERR_OK);
     for (int i = 0; i < n; i++) {
-        assert_int_equal(cluster_uses(&c, i), i < tp * pp);
+        assert_int_equal(cluster_uses(&c, i), i < tp * pp * dp);
         assert_true(cluster_uses(&c, i) == (stats[i].steps > 0));
     }
     assert_true(stats[0].read_bw > 0);
@@ -149,16 +149,18 @@ static void run_layout(int n, int tp, int pp, struct said *said)
 static void test_layouts_say_the_same(void **state)
 {
     (void)state;
-    static const int layouts[][3] = {{2, 2, 1}, {2, 1, 2}, {4, 2, 2}, {3, 3, 1}, {3, 1, 1}};
+    static const int layouts[][4] = {{2, 2, 1, 1}, {2, 1, 2, 1}, {4, 2, 2, 1}, {3, 3, 1, 1}, {3, 1, 1, 1},
+                                     {2, 1, 1, 2}, {4, 2, 1, 2}};
     struct said alone, other;
-    run_layout(1, 1, 1, &alone);
+    run_layout(1, 1, 1, 1, &alone);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(alone.n[i], 12 + i);
         assert_int_equal(alone.finish[i], FINISH_LENGTH);
     }
     assert_int_equal(alone.logits_rows, 7);
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
-        run_layout(layouts[i][0], layouts[i][1], layouts[i][2], &other);
+        run_layout(layouts[i][0], layouts[i][1], layouts[i][2], layouts[i][3],
+                   &other);
         assert_memory_equal(&alone, &other, sizeof alone);
     }
 }
@@ -229,7 +231,7 @@ static void test_measuring(void **state)
     team_start(&t, 3);
     team_run(&t);
     assert_int_equal(cluster_open(&c, coordinator_end(&t), NULL), ERR_OK);
-    assert_int_equal(cluster_measure(&c, NULL), ERR_OK);
+    assert_int_equal(cluster_measure(&c, false, NULL), ERR_OK);
     for (int i = 0; i < 3; i++) {
         assert_true(c.report[i]->memory_bw > 0 && c.report[i]->sgemm_flops > 0);
         assert_int_equal(c.report[i]->n_links, 2);      /* every pair has met once */
