@@ -1,6 +1,7 @@
 #include "coordinator/cluster/cluster.h"
 
 #include "coordinator/cluster/interrupt.h"
+#include "coordinator/plan/plancost.h"
 #include "coordinator/plan/planfile.h"
 #include "proto/wire.h"
 
@@ -417,10 +418,21 @@ int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *er
     } else {
         TRY(plan_choose(&c->plan, &q, &c->keep, err));
     }
+    c->request = q;
     c->n_used = 0;
     for (int i = 0; i < c->plan.n_shares; i++)
         c->used[c->n_used++] = c->plan.share[i].rank;
     return ERR_OK;
+}
+
+struct plan_speed cluster_predict(const struct cluster *c, int sequences, int depth, int prompt)
+{
+    struct plan_request q = c->request;
+    q.reports = c->report;
+    q.slots = sequences;
+    q.depth = depth;
+    q.prompt = prompt;
+    return plancost_speed(&c->plan, &q);
 }
 
 /* The best instruction set that all ranks in use have. */

@@ -32,6 +32,7 @@ struct cluster {
     uint8_t *tokenizer; size_t tokenizer_bytes;
     char *path;                         /* of the model described */
     struct plan plan;
+    struct plan_request request;        /* that it answers */
     void (*progress)(void *ctx, const char *what, double share);    /* may be NULL */
     void *progress_ctx;
 };
@@ -66,6 +67,9 @@ struct cluster_load {
 int cluster_kv_block_bytes(int kv_dtype);
 /* Plans (measuring first where it matters) into c->plan. */
 int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *err);
+/* How fast the plan should be with so many sequences of each replica, `depth` keys before a generated token,
+ * and a prompt of so many tokens. Needs cluster_plan; good as the last measurement. */
+struct plan_speed cluster_predict(const struct cluster *c, int sequences, int depth, int prompt);
 /* Loads the plan; every rank's sizes are in c->loaded afterwards. */
 int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *err);
 

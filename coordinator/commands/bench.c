@@ -217,7 +217,9 @@ static int run_prefill(const struct options *o, struct session *s, const int32_t
     r->has_prefill = true;
     r->prefill.seconds = median(seconds, o->repeat);
     r->prefill.tokens_per_s = o->prefill / r->prefill.seconds;
+    r->prefill.best_tokens_per_s = o->prefill / seconds[0];       /* median sorts them */
     r->prefill.step_us = r->prefill.seconds * 1e6;
+    r->prefill.predicted = cluster_predict(&s->cluster, 1, 0, o->prefill).prefill_tps;
     return ERR_OK;
 }
 
@@ -233,6 +235,9 @@ static int run_decode(const struct options *o, struct session *s, const int32_t 
     }
     r->has_decode = true;
     r->decode.tokens_per_s = median(tps, o->repeat);
+    r->decode.best_tokens_per_s = tps[o->repeat - 1];
+    r->decode.predicted =
+        cluster_predict(&s->cluster, r->sequences, n_prompt + o->decode / 2, n_prompt).decode_tps;
     r->decode.seconds = median(seconds, o->repeat);
     r->decode.step_us = r->sequences / r->decode.tokens_per_s * 1e6;
     for (int i = 0; i < r->decode.n_ranks; i++) {
@@ -350,7 +355,7 @@ static int work(const struct options *o, struct session *s, struct output *out, 
         return err_set(err, ERR_NOMEM, "no memory for a prompt");
     for (int i = 0; i < o->prefill; i++)
         prompt[i] = (int32_t)((i * 7919ll + 13) % vocab);
-    int rc = cluster_measure(&s->cluster, false, err);
+    int rc = cluster_measure(&s->cluster, true, err);
     if (rc == ERR_OK && !o->json)
         benchprint_limits(&s->cluster);
     for (int i = 0; i < (o->n_layouts > 0 ? o->n_layouts : 1) && rc == ERR_OK; i++)

@@ -20,6 +20,8 @@ struct bench_rank {
 /* One phase (prefill or decode) of one layout and batch. */
 struct bench_phase {
     double tokens_per_s, seconds;   /* medians of the repeats */
+    double best_tokens_per_s;
+    double predicted;               /* tokens per second, by the planner */
     double step_us;
     int n_ranks;
     struct bench_rank rank[BENCH_RANKS_MAX];

@@ -27,11 +27,13 @@ static void print_ranks(const struct bench_phase *p)
 void benchprint_run(const struct bench_run *r)
 {
     printf("tp %d x pp %d\n", r->tp, r->pp);
-    printf("  prefill %d tokens: %.1f tokens/s\n", r->prompt, r->prefill.tokens_per_s);
+    printf("  prefill %d tokens: %.1f tokens/s (predicted %.1f)\n", r->prompt, r->prefill.tokens_per_s,
+           r->prefill.predicted);
     print_ranks(&r->prefill);
     if (r->has_decode) {
-        printf("  decode, %d sequence%s: %.1f tokens/s, %.0f us a step\n", r->sequences,
-               r->sequences > 1 ? "s" : "", r->decode.tokens_per_s, r->decode.step_us);
+        printf("  decode, %d sequence%s: %.1f tokens/s (predicted %.1f), %.0f us a step\n", r->sequences,
+               r->sequences > 1 ? "s" : "", r->decode.tokens_per_s, r->decode.predicted,
+               r->decode.step_us);
         print_ranks(&r->decode);
     }
     for (int i = 0; i < r->n_sums; i++)
@@ -52,7 +54,9 @@ static json_t *phase_json(const struct bench_phase *p)
             "read_bytes", (json_int_t)r->read_bytes, "kv_bytes", (json_int_t)r->kv_bytes,
             "scratch_bytes", (json_int_t)r->scratch_bytes, "rss_peak", (json_int_t)r->rss_peak));
     }
-    return json_pack("{s:f, s:f, s:f, s:o}", "tokens_per_s", p->tokens_per_s, "seconds", p->seconds,
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:o}", "tokens_per_s", p->tokens_per_s,
+                     "best_tokens_per_s", p->best_tokens_per_s, "predicted_tokens_per_s", p->predicted,
+                     "seconds", p->seconds,
                      "step_us", p->step_us, "ranks", ranks);
 }
 
