@@ -138,8 +138,8 @@ static void print_layout(const struct plan *p)
 {
     char w[24], k[24], c[24], f[24];
     printf("layout tp %d x pp %d:\n", p->tp, p->pp);
-    printf("  rank stage  layers   heads    KV heads FFN columns   vocabulary      weights    of file    "
-           "KV         scratch\n");
+    printf("  %4s %5s  %-8s %-8s %-8s %-13s %-14s %10s %10s %10s %10s\n", "rank", "stage", "layers",
+           "heads", "KV heads", "FFN columns", "vocabulary", "weights", "of file", "KV", "scratch");
     for (int i = 0; i < p->n_shares; i++) {
         const struct plan_share *s = &p->share[i];
         printf("  %4d %5d  %3d-%-4d %3d-%-4d %3d-%-4d %6d-%-6d %6d-%-7d %10s %10s %10s %10s\n", s->rank,
