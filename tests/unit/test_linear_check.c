@@ -53,7 +53,9 @@ static void test_sound_rows_pass_in_milliseconds(void **state)
     print_message("self-check: %.2f ms, BLAS tiles %s\n", best,
                   linear_blas_tiles_ok() ? "ok" : "refused");
     assert_string_equal(refused, "");
-    assert_true(best < 100);        /* 10 on a machine of its own */
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(best < 100); /* 5 on a machine of its own */
+#endif
 }
 
 static void test_wrong_row_is_refused(void **state)
