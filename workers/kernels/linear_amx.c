@@ -92,7 +92,7 @@ FOLDED void tiles_all(enum dtype type, const struct linear_panel *w, int b0, int
     for (int b = b0; b < b1; b++, tiles += 512) {
         const uint8_t *q = w->q + (size_t)b * 64 * (size_t)code_bits(type);
         __m512 d[2], m[2];
-        prefetch_block(type, w, b, next);
+        prefetch_far(type, w, b, next);
         load_scales(type, w, b, d, m);
         if (code_bits(type) == 4)
             expand_nibbles(type, q, d[0], m[0], tiles);

@@ -80,7 +80,7 @@ FOLDED void whole_blocks(enum dtype type, const struct linear_panel *w, int b0, 
     if (i + (j) < n) {                                                                             \
         const uint8_t *at = x + 64 * (size_t)(i + (j));                                            \
         __m512 d[2], m[2];                                                                         \
-        prefetch_block(type, w, b0 + i + (j), next);                                               \
+        prefetch_far(type, w, b0 + i + (j), next);                                                 \
         load_scales(type, w, b0 + i + (j), d, m);                                                  \
         scale_sums(s.of[c], d[0], at, xs, acc);                                                    \
         if (has_minimum(type))                                                                     \
@@ -124,7 +124,7 @@ FOLDED void half_blocks(enum dtype type, const struct linear_panel *w, int b0, i
     if (i + (j) < n) {                                                                             \
         const uint8_t *at = x + 64 * (size_t)(i + (j));                                            \
         __m512 d[2], m[2];                                                                         \
-        prefetch_block(type, w, b0 + i + (j), next);                                               \
+        prefetch_far(type, w, b0 + i + (j), next);                                                 \
         load_scales(type, w, b0 + i + (j), d, m);                                                  \
         scale_sums(s.of[c0], d[0], at, xs, acc);                                                   \
         scale_sums(s.of[c1], d[1], at, xs, acc);                                                   \
