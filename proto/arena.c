@@ -7,11 +7,13 @@
 
 enum { ALIGN = 64 };    /* a cache line, and the widest vector load */
 
+static const size_t CAP_MAX = (size_t)1 << 46;  /* no machine's; a size gone wrong would wrap */
+
 int arena_init(struct arena *a, size_t cap)
 {
     memset(a, 0, sizeof *a);
-    if (cap > SIZE_MAX / 2)
-        return ERR_NOMEM;       /* a size gone wrong: rounding it up would wrap */
+    if (cap > CAP_MAX)
+        return ERR_NOMEM;
     cap = (cap + ALIGN - 1) / ALIGN * ALIGN;
     if (cap == 0)
         cap = ALIGN;

@@ -18,6 +18,7 @@ enum {
     DRAIN_US = 200000,          /* for the last messages */
     ASK_US = 300000,            /* for an answer, when the launcher leaves us a second to live */
     ASK_TICK_US = 10000,
+    HURRY_US = 250000,          /* the grace that such a launcher leaves */
     RETURN_TURNS = 20,          /* looks of a millisecond for what came while this process was stopped */
     WATCHDOG_TICK_US = 1000000,
     WATCHDOG_TICKS = 20,        /* without a turn of the control thread: it is stuck inside MPI */
@@ -236,13 +237,14 @@ static void end_waits(struct control_state *s, int how, int64_t now)
     if (s->revoked)
         return;
     s->revoked_at_us = now;
+    /* The line first: whoever leaves first makes the launcher kill the others at once. */
+    if (s->o.leave != NULL && (watches(s) || (how == COMM_ALONE && control_speaks(s->beat->self, how))))
+        say(s);
     __atomic_store_n(&s->revoked, how, __ATOMIC_RELEASE);    /* why is written: waits may read it */
     if (watches(s))
         send_revokes(s);
     else if (how == COMM_ALONE)
         send_beats(s, COMM_GONE);       /* a coordinator that was only stopped will know */
-    if (how == COMM_ALONE && control_speaks(s->beat->self, how))
-        say(s);
 }
 
 static void take_beat(struct control_state *s, const Muster__Heartbeat *h, int peer, int64_t now)
@@ -356,17 +358,14 @@ static void judge_coordinator(struct control_state *s, int64_t now)
     end_waits(s, COMM_ALONE, now);
 }
 
-/* A process that has not left by itself: it computes, or sits in a read. On rank 0 the coordinator's
- * thread does it, which knows whether the line was written. */
+/* A process that has not left by itself: it computes, or sits in a read. */
 static void make_leave(struct control_state *s, int64_t now)
 {
-    if (!s->revoked || s->o.leave == NULL || now - s->revoked_at_us < s->o.grace_us)
+    int hurry = s->o.asked_to_end != NULL && s->o.asked_to_end();
+    int64_t grace = hurry && s->o.grace_us > HURRY_US ? HURRY_US : s->o.grace_us;
+    if (!s->revoked || s->o.leave == NULL || now - s->revoked_at_us < grace)
         return;
-    if (watches(s))
-        say(s);
-    else if (s->beat->self == 0)
-        return;
-    s->o.leave(EXIT_PEER, watches(s) || control_speaks(s->beat->self, s->revoked));
+    s->o.leave(EXIT_PEER, control_speaks(watches(s) ? 0 : s->beat->self, s->revoked));
 }
 
 static void turn(struct control_state *s)
@@ -419,7 +418,7 @@ static void *run(void *arg)
     struct control_state *s = arg;
     do
         turn(s);
-    while (!nap(s, s->asked_us > 0 ? ASK_TICK_US : TICK_US));
+    while (!nap(s, s->asked_us != 0 ? ASK_TICK_US : TICK_US));
     if (!s->revoked)
         send_beats(s, COMM_GONE);
     int64_t end = comm_now_us(s->beat) + DRAIN_US;

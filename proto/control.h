@@ -12,8 +12,9 @@
  * Ranks:  one for each party; rank 0 has two, the worker's and the coordinator's.
  *
  * What Open MPI 4.1.4's mpirun does when a rank ends without MPI_Finalize (three ranks, one host):
- *   SIGKILL of a rank      the others get SIGCONT, SIGTERM and a second later SIGKILL; mpirun ends with
- *                          137 after 1.5 s. Who ignores SIGTERM may still write its line and exit.
+ *   SIGKILL of a rank      the others get SIGCONT, a second later SIGTERM, then SIGKILL: about a second
+ *                          later, or as soon as one of them has left. mpirun ends with 137 after 1.5 s.
+ *                          Who stays on after SIGTERM may still write its line and exit.
  *   SIGSTOP of a rank      mpirun notices nothing. When a survivor then exits with 5, mpirun ends the
  *                          rest as above, the stopped one included, and itself with 5: 0.6 s.
  *   --enable-recovery, SIGKILL   the others live on, unsignalled; each must notice and exit by itself.
@@ -42,7 +43,9 @@ struct control_options {
 
 struct control { struct control_state *state; };
 
-/* Starts the thread of the party `party`; beat is another end of the same party, used by nobody else.
+/* The line that says why a run is revoked is written by the control thread; a main writes none then.
+ *
+ * Starts the thread of the party `party`; beat is another end of the same party, used by nobody else.
  * If beat is the coordinator's, the thread watches all workers. Sets party's revoked, revoked_why and
  * vouched_us, and a handler for SIGUSR1. If it fails you owe nothing. */
 int control_start(struct control *c, struct comm *beat, struct comm *party,

@@ -45,6 +45,11 @@ static int look(struct cluster *c, struct arena *mem, int *peer, Muster__Envelop
     return ERR_OK;
 }
 
+static bool is_revoked(const struct cluster *c)
+{
+    return c->comm != NULL && c->comm->revoked != NULL && *c->comm->revoked != 0;
+}
+
 /* A revoke says only that somebody is gone; a failure that is already on its way says why. */
 static int revoked(struct cluster *c, struct err *err)
 {
@@ -73,7 +78,7 @@ static int poll_into(struct cluster *c, struct arena *mem, int64_t wait_us, int 
             return ERR_OK;
         if (interrupt_pending())
             return err_set(err, ERR_CANCELLED, "interrupted");
-        if (c->comm->revoked != NULL && *c->comm->revoked)
+        if (is_revoked(c))
             return revoked(c, err);
         if (comm_now_us(c->comm) >= end)
             return ERR_OK;
@@ -215,7 +220,7 @@ void cluster_close(struct cluster *c, int rc, const struct err *err)
     stop.code = err_exit_code(rc);
     m.body_case = MUSTER__ENVELOPE__BODY_STOP;
     m.stop = &stop;
-    if (rc != ERR_OK)
+    if (rc != ERR_OK && !is_revoked(c))     /* of a revoke the control thread has spoken */
         fprintf(stderr, "muster: %s\n", err->msg);
     if (c->comm != NULL && c->all != NULL) {
         outbox_send(&c->outbox, c->all, c->n_workers, &m, NULL);
