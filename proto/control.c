@@ -18,6 +18,7 @@ enum {
     DRAIN_US = 200000,          /* for the last messages */
     ASK_US = 300000,            /* for an answer, when the launcher leaves us a second to live */
     ASK_TICK_US = 10000,
+    RETURN_US = 3000000,        /* after a return, within which a request to end is the launcher's */
     HURRY_US = 250000,          /* the grace that such a launcher leaves */
     RETURN_TURNS = 20,          /* looks of a millisecond for what came while this process was stopped */
     WATCHDOG_TICK_US = 1000000,
@@ -48,6 +49,7 @@ struct control_state {
     int n_peers;                        /* the coordinator's: workers; a worker's: 1 */
     struct liveness live;
     int64_t beat_at_us, turned_us, heard_us, revoked_at_us;
+    int64_t returned_us;                /* when this process was last found to have been stopped */
     int64_t asked_us;                   /* when peers were asked; 0 not, -1 they have answered */
     int heard, ended, answered;         /* a worker's: of the coordinator */
     int owes_answer;
@@ -315,6 +317,8 @@ static void judge_the_asked(struct control_state *s, int64_t now)
         return;
     if (s->beat->self == 0)
         return;     /* the coordinator's thread, in the same process, asks for both */
+    if (s->returned_us > 0 && now - s->returned_us < RETURN_US && s->o.leave != NULL)
+        s->o.leave(EXIT_PEER, 0);       /* continued only to be ended: the others have spoken */
     if (s->asked_us == 0) {
         s->asked_us = now;
         s->answered = 0;
@@ -345,7 +349,7 @@ static void return_from_absence(struct control_state *s, int64_t now)
         s->o.leave(EXIT_PEER, 0);       /* the others have given us up, and have said so */
     if (watches(s))
         liveness_forgive(&s->live, now);
-    s->heard_us = now;
+    s->heard_us = s->returned_us = now;
 }
 
 static void judge_coordinator(struct control_state *s, int64_t now)
