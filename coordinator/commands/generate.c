@@ -1,6 +1,7 @@
 /* generate.c - continues a prompt on the terminal, or many from a file as one batch. */
 #include "coordinator/commands/command.h"
 
+#include "coordinator/commands/chatprompt.h"
 #include "coordinator/commands/cli.h"
 #include "coordinator/commands/commandlist.h"
 #include "coordinator/commands/promptfile.h"
@@ -12,14 +13,14 @@
 #include <unistd.h>
 
 enum { OPT_PROMPTS = 0x3000, OPT_OUT, OPT_PROMPT_IDS, OPT_PRINT_IDS, OPT_NO_ECHO, OPT_PARSE_SPECIAL,
-       OPT_NO_ADD_SPECIAL };
+       OPT_NO_ADD_SPECIAL, OPT_CHAT };
 enum { PROMPT_BYTES_MAX = 256 << 20 };
 
 struct options {
     struct err *err;
     struct model_args model;
     struct sampling_args sampling;
-    const char *prompt, *file, *prompts, *out, *prompt_ids;
+    const char *prompt, *file, *prompts, *out, *prompt_ids, *chat;
     bool print_ids, no_echo, parse_special, no_add_special;
 };
 
@@ -28,6 +29,9 @@ static const struct argp_option option_table[] = {
     {"prompt", 'p', "TEXT", 0, "Text to continue (default: from stdin)", 0},
     {"file", 'f', "FILE", 0, "Text to continue, from a file; - is stdin", 0},
     {"prompt-ids", OPT_PROMPT_IDS, "IDS", 0, "Token ids to continue, like 5,9,2", 0},
+    {"chat", OPT_CHAT, "FILE", 0, "Answer a conversation: JSON [{\"role\", \"content\"}, ...] or "
+                                  "{\"messages\", \"tools\"}, as the model's chat template wants it; "
+                                  "prints the answer only; - is stdin", 0},
     {"prompts", OPT_PROMPTS, "FILE", 0, "Many prompts, one JSON object a line: {\"id\", \"prompt\" or "
                                         "\"prompt_ids\", \"n\", \"seed\", \"temperature\", ...}", 0},
     {"out", OPT_OUT, "FILE", 0, "Where the continuations of --prompts go (default: stdout)", 0},
@@ -51,6 +55,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'p': o->prompt = arg; return 0;
     case 'f': o->file = arg; return 0;
     case OPT_PROMPT_IDS: o->prompt_ids = arg; return 0;
+    case OPT_CHAT: o->chat = arg; return 0;
     case OPT_PROMPTS: o->prompts = arg; return 0;
     case OPT_OUT: o->out = arg; return 0;
     case OPT_PRINT_IDS: o->print_ids = true; return 0;
@@ -73,11 +78,14 @@ static int check(void *options, struct err *err)
 {
     const struct options *o = options;
     int sources = (o->prompt != NULL) + (o->file != NULL) + (o->prompt_ids != NULL) +
-                  (o->prompts != NULL);
+                  (o->prompts != NULL) + (o->chat != NULL);
     if (sources > 1)
-        return err_set(err, ERR_INVAL, "one of -p, -f, --prompt-ids and --prompts is enough");
+        return err_set(err, ERR_INVAL, "one of -p, -f, --prompt-ids, --chat and --prompts is enough");
     if (o->out != NULL && o->prompts == NULL)
         return err_set(err, ERR_INVAL, "--out goes with --prompts");
+    if (o->chat != NULL && (o->parse_special || o->no_add_special))
+        return err_set(err, ERR_INVAL, "--chat: the chat template says which special tokens there are; "
+                       "leave %s out", o->parse_special ? "--parse-special" : "--no-add-special");
     return ERR_OK;
 }
 
@@ -108,7 +116,7 @@ static int print_piece(void *ctx, const char *text, size_t n, struct err *err)
 static int echo(struct printer *p, struct err *err)
 {
     p->begun = true;
-    if (p->o->no_echo || p->o->print_ids)
+    if (p->o->no_echo || p->o->print_ids || p->o->chat != NULL)
         return ERR_OK;
     if (p->job->prompt_text != NULL)
         return put(p->job->prompt_text, p->job->prompt_bytes, err);
@@ -175,11 +183,31 @@ static struct textjob_options job_options(const struct options *o, int context)
                                     .parse_special = o->parse_special, .context = context};
 }
 
+/* The conversation of --chat into the job. */
+static int take_chat(const struct options *o, const struct session *s, struct textjob *j,
+                     struct textjob_options *how, struct err *err)
+{
+    json_t *root;
+    const json_t *messages, *tools;
+    struct chat *chat;
+    TRY(sampling_args_copy(&j->args, &o->sampling, err));
+    TRY(chatprompt_read(o->chat, &root, &messages, &tools, err));
+    int rc = chat_open(&chat, s->tokenizer, NULL, err);
+    if (rc == ERR_OK) {
+        rc = chatprompt_render(chat, s->tokenizer, messages, tools, j, how, err);
+        chat_close(chat);
+    }
+    json_decref(root);
+    return rc;
+}
+
 static int run_single(const struct options *o, struct session *s, int context, struct textjob *j,
                       struct err *err)
 {
-    TRY(take_prompt(o, j, err));
-    TRY(textjob_prepare(j, s, job_options(o, context), "", err));
+    struct textjob_options how = job_options(o, context);
+    TRY(o->chat != NULL ? take_chat(o, s, j, &how, err) : take_prompt(o, j, err));
+    how.context = context;
+    TRY(textjob_prepare(j, s, how, "", err));
     struct session_need need = {.sequences = 1, .longest = j->prompt.n + j->n_generate,
                                 .longest_prompt = j->prompt.n};
     TRY(session_load(s, &o->model, &need, err));

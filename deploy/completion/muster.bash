@@ -27,7 +27,7 @@ _muster() {
             mapfile -t COMPREPLY < <(compgen -W "$(_muster_models)" -- "$word"; compgen -f -- "$word")
             compopt -o filenames
             return ;;
-        -o | --out | --prompts | --file | -f | --plan | --save-plan)
+        -o | --out | --prompts | --chat | --file | -f | --plan | --save-plan)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
