@@ -93,9 +93,10 @@ static int take_string(struct header *h, const char **s, uint64_t *n)
     uint8_t *p;
     TRY(take_u64(h, n));
     TRY(take(h, *n, &p));
-    memmove(p - 8, p, *n);
-    p[*n - 8] = '\0';           /* also right for n < 8: the length field is no longer needed */
-    *s = (const char *)p - 8;
+    char *text = (char *)p - 8;
+    memmove(text, p, *n);
+    text[*n] = '\0';
+    *s = text;
     return ERR_OK;
 }
 
