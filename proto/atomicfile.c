@@ -79,6 +79,8 @@ static int write_out(struct atomicfile *f, const uint8_t *p, size_t n, struct er
 
 int atomicfile_write(struct atomicfile *f, const void *bytes, size_t n, struct err *err)
 {
+    if (n == 0)
+        return ERR_OK;          /* bytes may be NULL */
     f->written += n;
     if (f->n_buf + n > BUFFER) {
         TRY(write_out(f, f->buf, f->n_buf, err));

@@ -20,6 +20,8 @@ static const struct export_plan plans[] = {
     {"q5_k", DT_Q5_K, DT_Q6_K, DT_Q5_K, 16},    {"q5_k_m", DT_Q5_K, DT_Q6_K, DT_Q6_K, 17},
     {"q6_k", DT_Q6_K, DT_Q6_K, DT_Q6_K, 18},    {"iq4_nl", DT_IQ4_NL, DT_Q6_K, DT_IQ4_NL, 25},
     {"iq4_xs", DT_IQ4_XS, DT_Q6_K, DT_IQ4_XS, 30},
+    {"iq3_s", DT_IQ3_S, DT_Q6_K, DT_IQ3_S, 26}, {"iq3_xxs", DT_IQ3_XXS, DT_Q6_K, DT_IQ3_XXS, 23},
+    {"iq2_s", DT_IQ2_S, DT_Q6_K, DT_IQ2_S, 28},
     {"tq1_0", DT_TQ1_0, DT_Q6_K, DT_TQ1_0, 36}, {"tq2_0", DT_TQ2_0, DT_Q6_K, DT_TQ2_0, 37},
     {"mxfp4", DT_MXFP4, DT_Q8_0, DT_MXFP4, 38},
 };
@@ -69,6 +71,9 @@ static enum dtype fallback(enum dtype type, int64_t cols)
         case DT_Q4_K: type = DT_Q5_0; break;
         case DT_Q5_K: type = DT_Q5_1; break;
         case DT_Q6_K: type = DT_Q8_0; break;
+        case DT_IQ3_S:
+        case DT_IQ3_XXS:
+        case DT_IQ2_S:
         case DT_IQ4_XS: type = DT_IQ4_NL; break;
         default: type = DT_F16; break;
         }

@@ -77,6 +77,11 @@ QUANTISE(q8_k);
 QUANTISE(iq4_nl);
 QUANTISE(iq4_xs);
 
+/* dtype_iqwrite.c: encoders that search grids. */
+QUANTISE(iq2_s);
+QUANTISE(iq3_xxs);
+QUANTISE(iq3_s);
+
 /* Scales and codes are little-endian in files, as on every machine this is built for. */
 static inline uint16_t load_u16(const uint8_t *p)
 {
