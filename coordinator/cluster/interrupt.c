@@ -6,10 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t pending, deferred, asked;
+static volatile sig_atomic_t pending, deferred, asked, softly, soft;
 
 static void on_signal(int sig)
 {
+    if (sig == SIGINT && softly) {
+        soft = 1;
+        return;
+    }
     if (sig == SIGTERM && deferred && !pending) {
         asked = 1;
         return;
@@ -34,3 +38,16 @@ bool interrupt_pending(void) { return pending != 0; }
 void interrupt_defer(void) { deferred = 1; }
 int interrupt_asked(void) { return asked; }
 void interrupt_confirm(void) { pending = 1; }
+
+void interrupt_softly(bool on)
+{
+    soft = 0;
+    softly = on;
+}
+
+bool interrupt_soft(void)
+{
+    bool was = soft != 0;
+    soft = 0;
+    return was;
+}

@@ -17,4 +17,8 @@ void interrupt_defer(void);
 int interrupt_asked(void);
 void interrupt_confirm(void);
 
+/* While on, SIGINT only sets a flag of its own, which the question takes down. */
+void interrupt_softly(bool on);
+bool interrupt_soft(void);
+
 #endif

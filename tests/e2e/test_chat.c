@@ -96,12 +96,35 @@ static void answer_of_the_reference(void **state)
     free(answer);
 }
 
+/* Lines in, answers out: the same question after /reset gets the same answer, the saved messages are those
+ * of the last conversation, and what comes after /quit is not read. */
+static void line_by_line(void **state)
+{
+    char path[256];
+    struct e2e_run r;
+    snprintf(path, sizeof path, "%s/saved.json", e2e_dir());
+    e2e_shell(&r, LIMIT_S, "printf 'Once\\n/reset\\nOnce\\n/save %s\\n/quit\\nTwice\\n' | "
+              "%s -n 2 %s chat -n 8 --temp 0 -s Short", path, e2e_mpirun(), E2E_MUSTER);
+    e2e_expect(&r, 0);
+    json_t *saved = json_load_file(path, 0, NULL);
+    assert_int_equal(json_array_size(saved), 3);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(saved, 0), "role")), "system");
+    const char *text = json_string_value(json_object_get(json_array_get(saved, 2), "content"));
+    assert_non_null(text);
+    char twice[4096];
+    snprintf(twice, sizeof twice, "%s\n%s\n", text, text);
+    assert_string_equal(r.out, twice);
+    json_decref(saved);
+    e2e_run_free(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_conversations),
         cmocka_unit_test(two_sources),
         cmocka_unit_test(both_forms),
+        cmocka_unit_test(line_by_line),
         cmocka_unit_test(answer_of_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
