@@ -22,6 +22,7 @@ enum { CLUSTER_KV_F32 = 0, CLUSTER_KV_F16 = 1, CLUSTER_KV_Q8_0 = 8 };     /* GGU
 struct cluster {
     struct comm *comm;
     int n_workers;
+    int64_t heard_us;                   /* when the last message came: naps grow from there */
     struct outbox outbox;
     int *all, *used; int n_used;        /* worker ranks: every one, those of the plan */
     struct arena mem;                   /* of the message being looked at */
