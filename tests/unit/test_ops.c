@@ -1,4 +1,4 @@
-/* Ops on views: what each computes, roles that share a step, and that a recorder sees every op.
+/* Ops on views: what each computes, roles that share a step, and that a tape takes every op over.
  * Routing of experts; a mixture of experts against plain loops. */
 #include "workers/models/moe.h"
 #include "workers/models/ops.h"
@@ -136,20 +136,9 @@ static void test_pieces(void **state)
     free(l.packed);
 }
 
-struct watcher { struct ops_recorder recorder; int seen[OP_KINDS]; const float *out; };
-
-static void watch(struct ops_recorder *self, const struct op_record *r)
+static void test_rows(void **state)
 {
-    struct watcher *w = (struct watcher *)self;
-    w->seen[r->kind]++;
-    w->out = r->out.data;
-}
-
-static void test_rows_and_recorder(void **state)
-{
-    struct watcher w = {.recorder = {watch}};
     float x[ROWS * DIM], y[ROWS * DIM], z[ROWS * DIM], row[DIM];
-    ops.recorder = &w.recorder;
     fill(x, ROWS * DIM, 7);
     fill(z, ROWS * DIM, 8);
     fill(row, DIM, 9);
@@ -183,10 +172,78 @@ static void test_rows_and_recorder(void **state)
     near(y[at + 2], x[at + 2] * cosine[4 * 8 + 2] - x[at + 10] * sine[4 * 8 + 2]);
     near(y[at + 10], x[at + 10] * cosine[4 * 8 + 2] + x[at + 2] * sine[4 * 8 + 2]);
     assert_true(y[at + 16] == x[at + 16]);
-    static const int want[OP_KINDS] = {[OP_RMSNORM] = 1, [OP_ADD] = 1, [OP_ADD_ROW] = 1, [OP_GATE] = 3,
-                                       [OP_SOFTCAP] = 1, [OP_HEAD_RMSNORM] = 1, [OP_ROPE] = 1};
-    assert_memory_equal(w.seen, want, sizeof want);
-    assert_ptr_equal(w.out, y);
+    static const int rows[2] = {4, 0};
+    op_pick(&ops, tensor_of(y, 2, DIM), tx, rows);
+    assert_memory_equal(y, x + 4 * DIM, DIM * sizeof *x);
+    assert_memory_equal(y + DIM, x, DIM * sizeof *x);
+}
+
+/* A tape that counts: with it an op computes nothing. */
+static int seen[12];
+static void tape_rmsnorm(struct ops_tape *t, struct tensor out, struct tensor x, const float *w, float eps)
+{
+    seen[0] += out.rows == ROWS && eps == 0.5f;
+}
+static void tape_head(struct ops_tape *t, struct tensor x, int head_dim, const float *w, float eps)
+{
+    seen[1] += head_dim == 32;
+}
+static void tape_add(struct ops_tape *t, struct tensor out, struct tensor a, struct tensor b) { seen[2]++; }
+static void tape_add_row(struct ops_tape *t, struct tensor x, const float *row) { seen[3]++; }
+static void tape_softcap(struct ops_tape *t, struct tensor x, float cap) { seen[4] += cap == 3; }
+static void tape_gate(struct ops_tape *t, struct tensor out, struct tensor gate, struct tensor up,
+                      enum ffn_act act, float limit)
+{
+    seen[5] += act == ACT_GELU_TANH;
+}
+static void tape_rope(struct ops_tape *t, struct tensor x, int head_dim, int n_rot, enum rope_kind kind,
+                      const float *cosine, const float *sine)
+{
+    seen[6] += n_rot == 16 && kind == ROPE_NEOX;
+}
+static void tape_linear(struct ops_tape *t, const struct op_linear *l) { seen[7] += l->n_products == 0; }
+static int tape_reduce(struct ops_tape *t, struct tensor out, const struct op_reduce *r, struct err *err)
+{
+    seen[8]++;
+    return ERR_LIMIT;
+}
+static int tape_embed(struct ops_tape *t, struct tensor out, const struct op_embed *e, struct err *err)
+{
+    seen[9]++;
+    return ERR_LIMIT;
+}
+static void tape_attention(struct ops_tape *t, struct tensor out, const struct op_attention *a)
+{
+    seen[10]++;
+}
+static void tape_pick(struct ops_tape *t, struct tensor out, struct tensor x, const int *rows)
+{
+    seen[11]++;
+}
+
+static void test_tape(void **state)
+{
+    struct ops_tape tape = {tape_rmsnorm, tape_head, tape_add, tape_add_row, tape_softcap, tape_gate,
+                            tape_rope, tape_linear, tape_reduce, tape_embed, tape_attention, tape_pick};
+    static const int once[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    struct tensor x = tensor_of(NULL, ROWS, DIM);       /* a name: never read */
+    struct err err = {0};
+    memset(seen, 0, sizeof seen);
+    ops.tape = &tape;
+    op_rmsnorm(&ops, x, x, NULL, 0.5f);
+    op_head_rmsnorm(&ops, x, 32, NULL, 0.5f);
+    op_add(&ops, x, x, x);
+    op_add_row(&ops, x, NULL);
+    op_softcap(&ops, x, 3);
+    op_gate(&ops, x, x, x, ACT_GELU_TANH, 0);
+    op_rope(&ops, x, 32, 16, ROPE_NEOX, NULL, NULL);
+    op_linear(&ops, &(struct op_linear){.x = x});
+    assert_int_equal(op_reduce(&ops, x, &(struct op_reduce){0}, &err), ERR_LIMIT);
+    assert_int_equal(op_embed(&ops, x, &(struct op_embed){0}, &err), ERR_LIMIT);
+    op_attention(&ops, x, &(struct op_attention){.q = x});
+    op_pick(&ops, x, x, NULL);
+    ops.tape = NULL;
+    assert_memory_equal(seen, once, sizeof seen);
 }
 
 static void test_route(void **state)
@@ -277,7 +334,7 @@ int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        EACH(test_linear), EACH(test_pieces), EACH(test_rows_and_recorder),
+        EACH(test_linear), EACH(test_pieces), EACH(test_rows), EACH(test_tape),
         cmocka_unit_test(test_route), EACH(test_experts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

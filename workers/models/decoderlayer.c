@@ -1,8 +1,6 @@
 /* A layer, for every architecture: what differs is in model_config and in which weights are there. */
 #include "workers/models/decoderstate.h"
 
-#include <string.h>
-
 static struct tensor rows_of(const struct decoder *d, float *data, int cols)
 {
     return tensor_of(data, d->rows.n_rows, cols);
@@ -165,8 +163,7 @@ void decoderlayer_logits(struct decoder *d)
     const struct steprows *s = &d->rows;
     struct tensor h = tensor_of(d->h, s->n_wanted, d->c->dim);
     struct tensor logits = tensor_of(d->logits, s->n_wanted, d->w->vocab_local);
-    for (int i = 0; i < s->n_wanted; i++)
-        memcpy(tensor_row(h, i), tensor_row(x_of(d), s->wanted[i]), sizeof(float) * (size_t)h.cols);
+    op_pick(&d->ops, h, x_of(d), s->wanted);
     op_rmsnorm(&d->ops, h, h, d->w->out_norm, d->c->norm_eps);
     struct op_product head = {.w = &d->w->head, .out = logits};
     op_linear(&d->ops, &(struct op_linear){.x = h, .n_prompt = s->n_wanted_prompt, .product = &head,

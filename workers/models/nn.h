@@ -132,6 +132,10 @@ struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_ten
 /* x [.., s, d]; positions [s]; half: pairs (i, i + d/2), else (2i, 2i+1). */
 struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *positions, double theta,
                           bool half);
+/* Heads of rows: x [rows, heads head_dim]; row r stands at position r modulo `positions`, whose angles are
+ * row r of cosine and sine [positions, n_rot / 2]; the numbers of a head past n_rot stay. */
+struct nn_rotation { const float *cosine, *sine; int64_t positions; int head_dim, n_rot; bool half; };
+struct nn_tensor *nn_rotate(struct nn *nn, struct nn_tensor *x, const struct nn_rotation *r);
 struct nn_tensor *nn_softmax(struct nn *nn, struct nn_tensor *x);
 
 enum nn_act { NN_SILU, NN_GELU_ERF, NN_GELU_TANH, NN_QUICK_GELU, NN_RELU, NN_LEAKY_RELU, NN_TANH,

@@ -126,40 +126,71 @@ struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_ten
 
 /* --- rotary positions */
 
-struct rope_job { struct nn *nn; struct nn_tensor *x, *y; const float *cosine, *sine; bool half, back; };
+struct rope_job {
+    struct nn *nn;
+    struct nn_tensor *x, *y;
+    struct nn_rotation r;
+    int64_t heads;              /* lines of head_dim that stand at one position, one after the other */
+    bool back;
+};
+
+static void rope_line(const struct rope_job *j, int64_t l)
+{
+    int64_t h = j->r.n_rot / 2, d = j->r.head_dim, position = l / j->heads % j->r.positions;
+    const float *c = j->r.cosine + position * h, *sn = j->r.sine + position * h;
+    const float *in = (j->back ? j->y->grad : j->x->data) + l * d;
+    float *out = (j->back ? j->x->grad : j->y->data) + l * d;
+    for (int64_t i = 0; i < h; i++) {
+        int64_t a = j->r.half ? i : 2 * i, b = j->r.half ? i + h : 2 * i + 1;
+        float sign = j->back ? -sn[i] : sn[i];      /* back: the other way round */
+        float u = in[a] * c[i] - in[b] * sign, v = in[b] * c[i] + in[a] * sign;
+        out[a] = j->back ? out[a] + u : u;
+        out[b] = j->back ? out[b] + v : v;
+    }
+    for (int64_t i = 2 * h; i < d; i++)
+        out[i] = j->back ? out[i] + in[i] : in[i];
+}
 
 static void rope_part(void *ctx, int part)
 {
     const struct rope_job *j = ctx;
-    int64_t s = j->x->shape[j->x->n_dims - 2], d = j->x->shape[j->x->n_dims - 1], h = d / 2;
     struct nn_range r = nn_part(j->nn, j->x, part);
-    int64_t lines = nn_row(j->x) / d;
-    for (int64_t l = r.begin * lines; l < r.end * lines; l++) {
-        const float *c = j->cosine + l % s * h, *sn = j->sine + l % s * h;
-        const float *in = (j->back ? j->y->grad : j->x->data) + l * d;
-        float *out = (j->back ? j->x->grad : j->y->data) + l * d;
-        for (int64_t i = 0; i < h; i++) {
-            int64_t a = j->half ? i : 2 * i, b = j->half ? i + h : 2 * i + 1;
-            float sign = j->back ? -sn[i] : sn[i];      /* back: the other way round */
-            float u = in[a] * c[i] - in[b] * sign, v = in[b] * c[i] + in[a] * sign;
-            out[a] = j->back ? out[a] + u : u;
-            out[b] = j->back ? out[b] + v : v;
-        }
-    }
+    int64_t lines = nn_row(j->x) / j->r.head_dim;
+    for (int64_t l = r.begin * lines; l < r.end * lines; l++)
+        rope_line(j, l);
 }
 
 static void rope_backward(struct nn *nn, const struct nn_node *node)
 {
-    struct rope_job j = {nn, node->in[0], node->out, node->saved[0], node->saved[1], node->i[0] != 0,
-                         true};
+    struct rope_job j = {nn, node->in[0], node->out, *(const struct nn_rotation *)node->saved[0],
+                         node->i[0], true};
     nn_grad(nn, j.x);
     nn_parts(nn, rope_part, &j);
+}
+
+static struct nn_tensor *rotate(struct nn *nn, struct nn_tensor *x, const struct nn_rotation *r,
+                                int64_t heads)
+{
+    struct rope_job j = {nn, x, nn_new(nn, x->n_dims, x->shape), *r, heads, false};
+    nn_parts(nn, rope_part, &j);
+    struct nn_node *node = nn_record(nn, j.y, rope_backward, x, NULL, NULL);
+    if (node != NULL) {
+        node->saved[0] = memcpy(nn_take(nn, sizeof *r), r, sizeof *r);
+        node->i[0] = heads;
+    }
+    return j.y;
+}
+
+struct nn_tensor *nn_rotate(struct nn *nn, struct nn_tensor *x, const struct nn_rotation *r)
+{
+    ASSERT(x->n_dims == 2 && x->shape[1] % r->head_dim == 0);
+    return rotate(nn, x, r, x->shape[1] / r->head_dim);
 }
 
 struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *positions, double theta,
                           bool half)
 {
-    int64_t s = x->shape[x->n_dims - 2], h = x->shape[x->n_dims - 1] / 2;
+    int64_t s = x->shape[x->n_dims - 2], d = x->shape[x->n_dims - 1], h = d / 2;
     float *table = nn_take(nn, (size_t)(2 * s * h) * sizeof *table);
     for (int64_t p = 0; p < s; p++)
         for (int64_t i = 0; i < h; i++) {
@@ -169,15 +200,8 @@ struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *pos
             table[p * h + i] = (float)cosine;
             table[(s + p) * h + i] = (float)sine;
         }
-    struct rope_job j = {nn, x, nn_new(nn, x->n_dims, x->shape), table, table + s * h, half, false};
-    nn_parts(nn, rope_part, &j);
-    struct nn_node *node = nn_record(nn, j.y, rope_backward, x, NULL, NULL);
-    if (node != NULL) {
-        node->saved[0] = table;
-        node->saved[1] = table + s * h;
-        node->i[0] = half;
-    }
-    return j.y;
+    struct nn_rotation r = {table, table + s * h, s, (int)d, (int)d, half};
+    return rotate(nn, x, &r, 1);
 }
 
 /* --- softmax over the last axis */

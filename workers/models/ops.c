@@ -4,15 +4,14 @@
 
 #include <string.h>
 
-static void tell(struct ops *o, enum op_kind kind, struct tensor out, struct tensor a, struct tensor b,
-                 const void *detail)
-{
-    struct op_record r = {kind, out, a, b, detail};
-    if (o->recorder != NULL)
-        o->recorder->record(o->recorder, &r);
-}
-
-static const struct tensor none = {0};
+/* When learning, the tape carries the op out. */
+#define TO_TAPE(o, op, ...)                                                                        \
+    do {                                                                                           \
+        if ((o)->tape != NULL) {                                                                   \
+            (o)->tape->op((o)->tape, __VA_ARGS__);                                                 \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
 
 /* --- row by row */
 
@@ -48,9 +47,9 @@ static void rmsnorm_row(const struct row_job *j, int r)
 
 void op_rmsnorm(struct ops *o, struct tensor out, struct tensor x, const float *w, float eps)
 {
+    TO_TAPE(o, rmsnorm, out, x, w, eps);
     struct row_job j = {.o = o, .out = out, .a = x, .w = w, .number = eps, .row = rmsnorm_row};
     each_row(&j);
-    tell(o, OP_RMSNORM, out, x, none, w);
 }
 
 static void head_rmsnorm_row(const struct row_job *j, int r)
@@ -62,10 +61,10 @@ static void head_rmsnorm_row(const struct row_job *j, int r)
 
 void op_head_rmsnorm(struct ops *o, struct tensor x, int head_dim, const float *w, float eps)
 {
+    TO_TAPE(o, head_rmsnorm, x, head_dim, w, eps);
     struct row_job j = {.o = o, .out = x, .w = w, .number = eps, .n = head_dim,
                         .row = head_rmsnorm_row};
     each_row(&j);
-    tell(o, OP_HEAD_RMSNORM, x, x, none, w);
 }
 
 static void add_rows(const struct row_job *j, int r)
@@ -75,9 +74,9 @@ static void add_rows(const struct row_job *j, int r)
 
 void op_add(struct ops *o, struct tensor out, struct tensor a, struct tensor b)
 {
+    TO_TAPE(o, add, out, a, b);
     struct row_job j = {.o = o, .out = out, .a = a, .b = b, .row = add_rows};
     each_row(&j);
-    tell(o, OP_ADD, out, a, b, NULL);
 }
 
 static void add_one_row(const struct row_job *j, int r)
@@ -87,9 +86,9 @@ static void add_one_row(const struct row_job *j, int r)
 
 void op_add_row(struct ops *o, struct tensor x, const float *row)
 {
+    TO_TAPE(o, add_row, x, row);
     struct row_job j = {.o = o, .out = x, .w = row, .row = add_one_row};
     each_row(&j);
-    tell(o, OP_ADD_ROW, x, x, none, row);
 }
 
 static void softcap_row(const struct row_job *j, int r)
@@ -99,9 +98,9 @@ static void softcap_row(const struct row_job *j, int r)
 
 void op_softcap(struct ops *o, struct tensor x, float cap)
 {
+    TO_TAPE(o, softcap, x, cap);
     struct row_job j = {.o = o, .out = x, .number = cap, .row = softcap_row};
     each_row(&j);
-    tell(o, OP_SOFTCAP, x, x, none, NULL);
 }
 
 static void gate_row(const struct row_job *j, int r)
@@ -119,10 +118,10 @@ static void gate_row(const struct row_job *j, int r)
 void op_gate(struct ops *o, struct tensor out, struct tensor gate, struct tensor up, enum ffn_act act,
              float limit)
 {
+    TO_TAPE(o, gate, out, gate, up, act, limit);
     struct row_job j = {.o = o, .out = out, .a = gate, .b = up, .act = act, .number = limit,
                         .row = gate_row};
     each_row(&j);
-    tell(o, OP_GATE, out, gate, up, NULL);
 }
 
 static void rope_row(const struct row_job *j, int r)
@@ -137,10 +136,10 @@ static void rope_row(const struct row_job *j, int r)
 void op_rope(struct ops *o, struct tensor x, int head_dim, int n_rot, enum rope_kind kind,
              const float *cosine, const float *sine)
 {
+    TO_TAPE(o, rope, x, head_dim, n_rot, kind, cosine, sine);
     struct row_job j = {.o = o, .out = x, .n = head_dim, .n_rot = n_rot, .kind = kind,
                         .cosine = cosine, .sine = sine, .row = rope_row};
     each_row(&j);
-    tell(o, OP_ROPE, x, x, none, cosine);
 }
 
 /* --- linear products */
@@ -256,6 +255,7 @@ static void product_share(void *ctx, int thread, int n_threads)
 
 void op_linear(struct ops *o, const struct op_linear *l)
 {
+    TO_TAPE(o, linear, l);
     struct linear_job j = {.o = o, .l = l, .program = l->program};
     struct split_program whole = split_whole(l->x.cols);
     if (j.program == NULL)
@@ -273,8 +273,6 @@ void op_linear(struct ops *o, const struct op_linear *l)
         ops_run(o, product_share, &j, (int64_t)j.panels * l->x.cols * l->x.rows);
     }
     arena_release(o->scratch, mark);
-    for (int i = 0; i < l->n_products; i++)
-        tell(o, OP_LINEAR, l->product[i].out, l->x, none, l);
 }
 
 size_t ops_linear_scratch(enum isa isa, enum compute compute, const struct linear *const *w, int n,
@@ -310,15 +308,18 @@ size_t ops_thread_scratch(enum isa isa, enum compute compute, int n_rows, int k_
 
 int op_reduce(struct ops *o, struct tensor out, const struct op_reduce *r, struct err *err)
 {
+    if (o->tape != NULL)
+        return o->tape->reduce(o->tape, out, r, err);
     ASSERT(out.ld == out.cols);
     TRY(reduce_sum(o->reduce, out.data, r->pieces, r->piece_stride, (int64_t)out.rows * out.cols,
                    r->n_total, r->unit, err));
-    tell(o, OP_REDUCE, out, none, none, r);
     return ERR_OK;
 }
 
 int op_embed(struct ops *o, struct tensor out, const struct op_embed *e, struct err *err)
 {
+    if (o->tape != NULL)
+        return o->tape->embed(o->tape, out, e, err);
     ASSERT(out.ld == out.cols);
     for (int r = 0; r < out.rows; r++) {
         int row = e->ids[r] - e->first;
@@ -329,7 +330,6 @@ int op_embed(struct ops *o, struct tensor out, const struct op_embed *e, struct 
             o->kernels->scale(tensor_row(out, r), e->scale, out.cols);
     }
     TRY(reduce_rows(o->reduce, out.data, e->owner, out.rows, out.cols, err));
-    tell(o, OP_EMBED, out, none, none, e);
     return ERR_OK;
 }
 
@@ -411,6 +411,7 @@ static void attend_share(void *ctx, int thread, int n_threads)
 
 void op_attention(struct ops *o, struct tensor out, const struct op_attention *a)
 {
+    TO_TAPE(o, attention, out, a);
     struct attention_job job = {.o = o, .a = a, .out = out, .parts = 1};
     int items = a->n_runs * a->cache->kv_heads;
     if (items > 0) {
@@ -419,5 +420,11 @@ void op_attention(struct ops *o, struct tensor out, const struct op_attention *a
         ops_run(o, store_share, &job, (int64_t)a->k.rows * a->k.cols);
         team_run(o->team, attend_share, &job);
     }
-    tell(o, OP_ATTENTION, out, a->q, none, a);
+}
+
+void op_pick(struct ops *o, struct tensor out, struct tensor x, const int *rows)
+{
+    TO_TAPE(o, pick, out, x, rows);
+    for (int i = 0; i < out.rows; i++)
+        memcpy(tensor_row(out, i), tensor_row(x, rows[i]), sizeof(float) * (size_t)out.cols);
 }

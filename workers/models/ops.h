@@ -1,6 +1,7 @@
 /* ops.h - the arithmetic that layers are written in: eager, on views, one call for each operation.
- * Why:    a model's forward is written once; when it serves an op just computes, when it learns a
- *         recorder sees each op as well.
+ * Why:    a model's forward is written once: when it serves an op computes here, on the caller's
+ *         buffers; when it learns each op goes to a tape instead (learnops.h), which computes on its own
+ *         memory what has to be kept for the way back.
  * Shapes: activations are [rows, cols] f32 views, row-major; rows of prompts come before rows of
  *         generated tokens, and each kind goes through its own family of kernels (linear.h).
  * Bits:   a row's result depends on that row only: not on other rows, threads or tensor-parallel ranks.
@@ -30,19 +31,7 @@ static inline struct tensor tensor_rows(struct tensor t, int first, int n)
 }
 static inline float *tensor_row(struct tensor t, int row) { return t.data + row * t.ld; }
 
-enum op_kind { OP_EMBED, OP_RMSNORM, OP_HEAD_RMSNORM, OP_LINEAR, OP_REDUCE, OP_ROPE, OP_ATTENTION,
-               OP_GATE, OP_ADD, OP_ADD_ROW, OP_SOFTCAP, OP_KINDS };
-
-/* What a recorder is told, after the op has computed. */
-struct op_record {
-    enum op_kind kind;
-    struct tensor out, a, b;            /* b.data NULL where there is no second input */
-    const void *detail;                 /* weight row, struct op_linear, struct op_attention ... */
-};
-struct ops_recorder {
-    void (*record)(struct ops_recorder *self, const struct op_record *r);
-};
-
+struct ops_tape;
 struct ops {
     const struct kernels *kernels;
     enum isa isa;
@@ -52,7 +41,7 @@ struct ops {
     size_t thread_scratch_bytes;
     struct reduce *reduce;
     struct team *team;
-    struct ops_recorder *recorder;      /* NULL in inference */
+    struct ops_tape *tape;              /* NULL when serving */
 };
 
 /* out = x w / rms(x), row by row; w [cols]. */
@@ -117,6 +106,28 @@ struct op_attention {
 };
 /* Writes k and v to the cache, then out [rows, heads_local value_dim] = attention of q over it. */
 void op_attention(struct ops *o, struct tensor out, const struct op_attention *a);
+
+/* out row i = x row rows[i]; out has its own memory. rows [out.rows]. */
+void op_pick(struct ops *o, struct tensor out, struct tensor x, const int *rows);
+
+/* Who carries the operations out when a model learns: the data of a view is then the name of a value,
+ * no memory, and weights are known by their addresses. One function for each op, with its arguments. */
+struct ops_tape {
+    void (*rmsnorm)(struct ops_tape *t, struct tensor out, struct tensor x, const float *w, float eps);
+    void (*head_rmsnorm)(struct ops_tape *t, struct tensor x, int head_dim, const float *w, float eps);
+    void (*add)(struct ops_tape *t, struct tensor out, struct tensor a, struct tensor b);
+    void (*add_row)(struct ops_tape *t, struct tensor x, const float *row);
+    void (*softcap)(struct ops_tape *t, struct tensor x, float cap);
+    void (*gate)(struct ops_tape *t, struct tensor out, struct tensor gate, struct tensor up,
+                 enum ffn_act act, float limit);
+    void (*rope)(struct ops_tape *t, struct tensor x, int head_dim, int n_rot, enum rope_kind kind,
+                 const float *cosine, const float *sine);
+    void (*linear)(struct ops_tape *t, const struct op_linear *l);
+    int (*reduce)(struct ops_tape *t, struct tensor out, const struct op_reduce *r, struct err *err);
+    int (*embed)(struct ops_tape *t, struct tensor out, const struct op_embed *e, struct err *err);
+    void (*attention)(struct ops_tape *t, struct tensor out, const struct op_attention *a);
+    void (*pick)(struct ops_tape *t, struct tensor out, struct tensor x, const int *rows);
+};
 
 /* For ops that live elsewhere (moe.c): one linear product of panels [p0, p1) on this thread. */
 static inline void *ops_thread(const struct ops *o, int thread)

@@ -126,16 +126,19 @@ void params_begin(struct params *s)
         s->p[i].bound = NULL;
 }
 
-static struct nn_tensor *bind(struct params *s, struct nn *nn, const char *name)
+struct nn_tensor *params_tensor(struct params *s, struct nn *nn, struct param *p)
 {
-    struct param *p = params_find(s, name);
-    if (p == NULL)
-        return NULL;
     if (p->bound == NULL) {
         p->bound = nn_param(nn, p->data, p->n_dims, p->shape);
         p->bound->wants_grad = s->train && !p->frozen;
     }
     return p->bound;
+}
+
+static struct nn_tensor *bind(struct params *s, struct nn *nn, const char *name)
+{
+    struct param *p = params_find(s, name);
+    return p != NULL ? params_tensor(s, nn, p) : NULL;
 }
 
 struct nn_tensor *params_maybe(struct params *s, struct nn *nn, const char *fmt, ...)

@@ -38,6 +38,8 @@ int params_expect(const struct params *s, const char *name, const char *file, st
 
 /* Begins a step: no tensor is bound. */
 void params_begin(struct params *s);
+/* The tensor of an entry. */
+struct nn_tensor *params_tensor(struct params *s, struct nn *nn, struct param *p);
 /* The tensor of a name made as by printf; NULL when there is none. */
 struct nn_tensor *params_maybe(struct params *s, struct nn *nn, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
