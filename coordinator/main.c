@@ -169,6 +169,14 @@ static int usage(int rank, const char *what)
     return EXIT_USAGE;
 }
 
+static int usage_sub(int rank, const struct command *command)
+{
+    if (rank == 0)
+        fprintf(stderr, "muster: %s wants one of its commands; muster %s --help lists them\n",
+                command->name, command->name);
+    return EXIT_USAGE;
+}
+
 static int show_help(int rank, const struct command *command)
 {
     if (rank == 0 && command != NULL)
@@ -215,11 +223,22 @@ static int dispatch(int argc, char **argv, int rank, uint64_t rss_start)
         return show_help(rank, NULL);
     if (strcmp(name, "help") == 0) {
         const struct command *command = argc > 2 ? command_find(argv[2]) : NULL;
+        if (command != NULL && command->sub != NULL && argc > 3)
+            command = command_sub(command, argv[3]);
         return argc > 2 && command == NULL ? usage(rank, argv[2]) : show_help(rank, command);
     }
     const struct command *command = command_find(name);
     if (command == NULL)
         return usage(rank, name);
+    if (command->sub != NULL) {
+        const struct command *sub = argc > 2 ? command_sub(command, argv[2]) : NULL;
+        if (sub == NULL)
+            return argc > 2 && command_wants_help(argc - 1, argv + 1) ? show_help(rank, command)
+                                                                      : usage_sub(rank, command);
+        command = sub;
+        argc--;
+        argv++;
+    }
     if (command_wants_help(argc - 1, argv + 1))
         return show_help(rank, command);
     return run_command(command, argc - 1, argv + 1, rank, rss_start);

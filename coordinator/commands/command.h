@@ -15,6 +15,9 @@
 
 struct command {
     const char *name, *summary;
+    /* Commands of its own, NULL-terminated, named "train data" and so on; then nothing else here is set.
+     * NULL for all others. */
+    const struct command *const *sub;
     size_t options_bytes;
     bool needs_workers;         /* false: runs on rank 0 alone, comm is NULL */
     const struct argp *argp;
@@ -27,6 +30,8 @@ struct command {
 };
 
 const struct command *command_find(const char *name);
+/* By the word after the command's own name; NULL: there is none. */
+const struct command *command_sub(const struct command *c, const char *word);
 extern const struct command *const command_table[];     /* NULL-terminated */
 
 /* Parses argv[1..argc) of `muster NAME ...` (argv[0] is the name) into zeroed options. */

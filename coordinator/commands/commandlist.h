@@ -5,6 +5,7 @@
 #include "coordinator/commands/command.h"
 
 extern const struct command command_generate, command_tokenize, command_logits, command_inspect,
-    command_bench, command_quantize, command_doctor, command_chat, command_plan;
+    command_bench, command_quantize, command_doctor, command_chat, command_plan,
+    command_train;
 
 #endif

@@ -9,7 +9,8 @@
 
 const struct command *const command_table[] = {
     &command_generate, &command_chat, &command_tokenize, &command_logits, &command_inspect,
-    &command_bench, &command_quantize, &command_doctor, &command_plan, NULL,
+    &command_bench, &command_quantize, &command_doctor, &command_plan,
+    &command_train, NULL,
 };
 
 const struct command *command_find(const char *name)
@@ -17,6 +18,15 @@ const struct command *command_find(const char *name)
     for (int i = 0; command_table[i] != NULL; i++)
         if (strcmp(command_table[i]->name, name) == 0)
             return command_table[i];
+    return NULL;
+}
+
+const struct command *command_sub(const struct command *c, const char *word)
+{
+    size_t own = strlen(c->name) + 1;
+    for (int i = 0; c->sub[i] != NULL; i++)
+        if (strcmp(c->sub[i]->name + own, word) == 0)
+            return c->sub[i];
     return NULL;
 }
 
@@ -39,6 +49,13 @@ void command_help(const struct command *c)
 {
     char name[64];
     snprintf(name, sizeof name, "muster %s", c->name);
+    if (c->sub != NULL) {
+        printf("Usage: %s COMMAND [OPTION...]\n%s.\n\n", name, c->summary);
+        for (int i = 0; c->sub[i] != NULL; i++)
+            printf("  %-16s %s\n", c->sub[i]->name, c->sub[i]->summary);
+        printf("\n`%s COMMAND --help` says more, with an example.\n", name);
+        return;
+    }
     argp_help(c->argp, stdout, ARGP_HELP_STD_HELP & ~(unsigned)ARGP_HELP_EXIT_OK, name);
 }
 

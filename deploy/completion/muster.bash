@@ -19,7 +19,7 @@ _muster() {
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         mapfile -t COMPREPLY < <(compgen -W \
-            "generate chat inspect tokenize logits bench quantize plan doctor --help --version" -- "$word")
+            "generate chat inspect tokenize logits bench quantize plan doctor train --help --version" -- "$word")
         return
     fi
     case $before in

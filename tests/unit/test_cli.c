@@ -80,7 +80,12 @@ static void test_help(void **state)
     (void)state;
     for (int i = 0; command_table[i] != NULL; i++) {
         assert_non_null(command_table[i]->summary);
-        assert_non_null(strstr(command_table[i]->argp->doc, "Example:"));
+        const struct command *const alone[] = {command_table[i], NULL};
+        const struct command *const *rows = command_table[i]->sub != NULL ? command_table[i]->sub : alone;
+        for (int k = 0; rows[k] != NULL; k++) {
+            assert_non_null(rows[k]->summary);
+            assert_non_null(strstr(rows[k]->argp->doc, "Example:"));
+        }
         assert_ptr_equal(command_find(command_table[i]->name), command_table[i]);
     }
     assert_null(command_find("nonsense"));
