@@ -4,5 +4,6 @@
 
 #include "coordinator/commands/command.h"
 
+extern const struct command train_tokenizer;
 
 #endif

@@ -103,7 +103,7 @@ static json_t *list_added(const struct folder *f, const json_t *vocab)
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /* What a tokenizer_class does around the merges. */
-static json_t *rules_of(const char *class, bool prefix_space)
+json_t *tokfolder_rules(const char *class, bool prefix_space)
 {
     if (strncmp(class, "CLIP", 4) == 0)
         return json_pack(
@@ -151,7 +151,7 @@ static int compose(struct folder *f, json_t *vocab, json_t *merges, struct err *
     bool prefix = json_is_true(json_object_get(f->config, "add_prefix_space"));
     class = class != NULL ? class : "";
     bool clip = strncmp(class, "CLIP", 4) == 0;
-    json_t *root = rules_of(class, prefix);
+    json_t *root = tokfolder_rules(class, prefix);
     const json_t *unk = clip ? token_name(f->config, "unk_token") : NULL;
     json_t *model = json_pack("{s:s, s:O, s:o}", "type", "BPE", "vocab", vocab, "merges", merges);
     if (root == NULL || model == NULL) {
