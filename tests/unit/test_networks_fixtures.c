@@ -78,12 +78,13 @@ static void run_gan(const char *file, struct params *w, struct tensorfile *t)
     } else {
         one_sample_a_part(x->shape[0]);
     }
+    struct gan_net net = {&nn, w, file, generator && training};
+    struct gan_condition y = {labels, NULL};
     if (generator)
-        rc = labels != NULL ? resgan_generator(&nn, w, file, z, labels, &out, &err)
-                            : dcgan_generator(&nn, w, file, z, training, &out, &err);
+        rc = labels != NULL ? resgan_generator(&net, z, &y, &out, &err) : dcgan_generator(&net, z, &out, &err);
     else
-        rc = labels != NULL ? resgan_discriminator(&nn, w, file, x, labels, &out, &err)
-                            : dcgan_discriminator(&nn, w, file, x, false, &out, &err);
+        rc = labels != NULL ? resgan_discriminator(&net, x, &y, NULL, &out, NULL, &err)
+                            : dcgan_discriminator(&net, x, &out, &err);
     if (rc != ERR_OK) {
         printf("%s: %s\n", file, err.msg);
         failures++;

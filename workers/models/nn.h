@@ -210,5 +210,12 @@ struct nn_tensor *nn_hinge_d(struct nn *nn, struct nn_tensor *real, struct nn_te
 struct nn_tensor *nn_hinge_g(struct nn *nn, struct nn_tensor *fake);
 struct nn_tensor *nn_softplus_d(struct nn *nn, struct nn_tensor *real, struct nn_tensor *fake);
 struct nn_tensor *nn_softplus_g(struct nn *nn, struct nn_tensor *fake);
+/* One side of a discriminator's loss: mean relu(1 - x) or softplus(-x) of real ones, of x + 1 and x for
+ * others. */
+struct nn_tensor *nn_hinge_side(struct nn *nn, struct nn_tensor *x, bool real);
+struct nn_tensor *nn_softplus_side(struct nn *nn, struct nn_tensor *x, bool real);
+/* weight_a a + weight_b b of two scalars */
+struct nn_tensor *nn_mix(struct nn *nn, struct nn_tensor *a, double weight_a, struct nn_tensor *b,
+                         double weight_b);
 
 #endif

@@ -213,24 +213,41 @@ struct nn_tensor *nn_mse(struct nn *nn, struct nn_tensor *x, struct nn_tensor *t
 
 /* --- a discriminator's two halves */
 
-static void pair_backward(struct nn *nn, const struct nn_node *node)
+static void mix_backward(struct nn *nn, const struct nn_node *node)
 {
-    nn_grad(nn, node->in[0])[0] += node->out->grad[0];
-    nn_grad(nn, node->in[1])[0] += node->out->grad[0];
+    for (int i = 0; i < 2; i++) {
+        float *g = nn_grad(nn, node->in[i]);
+        if (g != NULL)
+            g[0] += (float)node->f[i] * node->out->grad[0];
+    }
 }
 
-static struct nn_tensor *sum_of_pair(struct nn *nn, struct nn_tensor *a, struct nn_tensor *b)
+struct nn_tensor *nn_mix(struct nn *nn, struct nn_tensor *a, double weight_a, struct nn_tensor *b,
+                         double weight_b)
 {
     struct nn_tensor *y = nn_new(nn, 0, NULL);
-    y->data[0] = a->data[0] + b->data[0];
-    if (a->wants_grad && b->wants_grad)
-        nn_record(nn, y, pair_backward, a, b, NULL);
+    y->data[0] = (float)weight_a * a->data[0] + (float)weight_b * b->data[0];
+    struct nn_node *node = nn_record(nn, y, mix_backward, a, b, NULL);
+    if (node != NULL) {
+        node->f[0] = weight_a;
+        node->f[1] = weight_b;
+    }
     return y;
+}
+
+struct nn_tensor *nn_hinge_side(struct nn *nn, struct nn_tensor *x, bool real)
+{
+    return loss_mean(nn, x, NULL, real ? HINGE_REAL : HINGE_FAKE);
+}
+
+struct nn_tensor *nn_softplus_side(struct nn *nn, struct nn_tensor *x, bool real)
+{
+    return loss_mean(nn, x, NULL, real ? SOFT_REAL : SOFT_FAKE);
 }
 
 struct nn_tensor *nn_hinge_d(struct nn *nn, struct nn_tensor *real, struct nn_tensor *fake)
 {
-    return sum_of_pair(nn, loss_mean(nn, real, NULL, HINGE_REAL), loss_mean(nn, fake, NULL, HINGE_FAKE));
+    return nn_mix(nn, nn_hinge_side(nn, real, true), 1, nn_hinge_side(nn, fake, false), 1);
 }
 
 struct nn_tensor *nn_hinge_g(struct nn *nn, struct nn_tensor *fake)
@@ -240,12 +257,12 @@ struct nn_tensor *nn_hinge_g(struct nn *nn, struct nn_tensor *fake)
 
 struct nn_tensor *nn_softplus_d(struct nn *nn, struct nn_tensor *real, struct nn_tensor *fake)
 {
-    return sum_of_pair(nn, loss_mean(nn, real, NULL, SOFT_REAL), loss_mean(nn, fake, NULL, SOFT_FAKE));
+    return nn_mix(nn, nn_softplus_side(nn, real, true), 1, nn_softplus_side(nn, fake, false), 1);
 }
 
 struct nn_tensor *nn_softplus_g(struct nn *nn, struct nn_tensor *fake)
 {
-    return loss_mean(nn, fake, NULL, SOFT_REAL);
+    return nn_softplus_side(nn, fake, true);
 }
 
 /* --- cross entropy of rows [.., classes] */

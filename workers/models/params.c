@@ -123,7 +123,7 @@ int params_expect(const struct params *s, const char *name, const char *file, st
 void params_begin(struct params *s)
 {
     for (int i = 0; i < s->n; i++)
-        s->p[i].bound = NULL;
+        s->p[i].bound = s->p[i].derived = NULL;
 }
 
 struct nn_tensor *params_tensor(struct params *s, struct nn *nn, struct param *p)

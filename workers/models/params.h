@@ -16,6 +16,7 @@ struct param {
     float *data;                /* [shape] */
     bool frozen;                /* a buffer: in the file, not trained */
     struct nn_tensor *bound;    /* the tensor of this step; NULL when the step did not use it */
+    struct nn_tensor *derived;  /* what this step's forwards made of it (a normalised weight), or NULL */
 };
 
 struct params {
