@@ -227,7 +227,8 @@ static struct nn_tensor *direction(struct gan_run *r, const struct gan_condition
     bool by_vector = layout_of(r)->by_vector;
     const char *name = by_vector ? "proj." : "embed.";
     struct nn_tensor *w = spectral(r, name), *vector = by_vector ? condition_vector(r, y, b) : NULL;
-    if (r->rc == ERR_OK && (w->shape[by_vector ? 0 : 1] != c || (by_vector && w->shape[1] != vector->shape[1])))
+    if (r->rc == ERR_OK && (w->shape[by_vector ? 0 : 1] != c ||
+                            (by_vector && w->shape[1] != vector->shape[1])))
         ganparts_wants(r, name, "weight");
     if (r->rc != ERR_OK)
         return NULL;
