@@ -48,7 +48,7 @@ static bool grow(struct params *s)
     return true;
 }
 
-struct param *params_add(struct params *s, const char *name, int n_dims, const int64_t *shape)
+static struct param *add(struct params *s, const char *name, int n_dims, const int64_t *shape, bool numbers)
 {
     struct param made = {.n_dims = n_dims, .n = 1};
     int at = place_of(s, name);
@@ -57,8 +57,8 @@ struct param *params_add(struct params *s, const char *name, int n_dims, const i
     for (int i = 0; i < n_dims; i++)
         made.n *= made.shape[i] = shape[i];
     made.name = strdup(name);
-    made.data = calloc((size_t)(made.n > 0 ? made.n : 1), sizeof *made.data);
-    if (made.name == NULL || made.data == NULL) {
+    made.data = numbers ? calloc((size_t)(made.n > 0 ? made.n : 1), sizeof *made.data) : NULL;
+    if (made.name == NULL || (numbers && made.data == NULL)) {
         free(made.name);
         free(made.data);
         return NULL;
@@ -67,6 +67,11 @@ struct param *params_add(struct params *s, const char *name, int n_dims, const i
     s->p[at] = made;
     s->n++;
     return &s->p[at];
+}
+
+struct param *params_add(struct params *s, const char *name, int n_dims, const int64_t *shape)
+{
+    return add(s, name, n_dims, shape, true);
 }
 
 static int load_entry(struct params *s, struct tensorfile *t, const struct tensor_entry *e,
@@ -87,11 +92,29 @@ static int load_entry(struct params *s, struct tensorfile *t, const struct tenso
     return rc;
 }
 
+/* Position ids and counters are no weights. */
+static bool is_weight(const struct tensor_entry *e) { return e->type != DT_I64 && e->type != DT_I32; }
+
 int params_load(struct params *s, struct tensorfile *t, struct err *err)
 {
     for (int i = 0; i < t->n_tensors; i++)
-        if (t->tensor[i].type != DT_I64 && t->tensor[i].type != DT_I32)    /* position ids, counters */
+        if (is_weight(&t->tensor[i]))
             TRY(load_entry(s, t, &t->tensor[i], err));
+    return ERR_OK;
+}
+
+int params_outline(struct params *s, const struct tensorfile *t, struct err *err)
+{
+    for (int i = 0; i < t->n_tensors; i++) {
+        const struct tensor_entry *e = &t->tensor[i];
+        if (!is_weight(e))
+            continue;
+        if (e->n_dims > NN_DIMS_MAX)
+            return err_set(err, ERR_FORMAT, "tensor %s has %d dimensions, at most %d are known here",
+                           e->name, e->n_dims, NN_DIMS_MAX);
+        if (add(s, e->name, e->n_dims, e->shape, false) == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for tensor %s, or it comes twice", e->name);
+    }
     return ERR_OK;
 }
 

@@ -31,6 +31,8 @@ void params_free(struct params *s);     /* accepts a zeroed set */
 struct param *params_add(struct params *s, const char *name, int n_dims, const int64_t *shape);
 /* All tensors of a file as f32; errors name the tensor. */
 int params_load(struct params *s, struct tensorfile *t, struct err *err);
+/* Their names and shapes only: data is NULL, until params_load of a set freed in between. */
+int params_outline(struct params *s, const struct tensorfile *t, struct err *err);
 struct param *params_find(const struct params *s, const char *name);
 
 /* ERR_FORMAT unless `name` is there with n_dims dimensions of the sizes that follow (ints). */
