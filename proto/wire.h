@@ -13,7 +13,7 @@
 /* Tensors on the wire. */
 enum wire_dtype { WIRE_F32 = 0, WIRE_BF16 = 1, WIRE_Q8_0 = 2, WIRE_U8 = 3, WIRE_I32 = 4 };
 enum wire_kind { WIRE_ACTIVATION = 0, WIRE_PARTIAL = 1, WIRE_EMBED = 2, WIRE_LOGITS = 3,
-                 WIRE_CANDIDATES = 4, WIRE_WEIGHTS = 5, WIRE_SUM = 6 };
+                 WIRE_CANDIDATES = 4, WIRE_WEIGHTS = 5, WIRE_SUM = 6, WIRE_SCORES = 7 };
 enum { WIRE_DIMS_MAX = 4, WIRE_HEADER_MAX = 192 };
 
 struct wire_tensor {

@@ -180,6 +180,20 @@ static int send_logits(struct worker *w, uint64_t step, const struct decoder_log
     return send(w, &m, err);
 }
 
+static int send_scores(struct worker *w, uint64_t step, const struct decoder_scores *g, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__Scores s = MUSTER__SCORES__INIT;
+    s.step = step;
+    s.slot = (uint32_t)g->slot;
+    s.position = (uint32_t)g->position;
+    s.n_logprob = (size_t)g->n;
+    s.logprob = (float *)(uintptr_t)g->logprob;
+    m.body_case = MUSTER__ENVELOPE__BODY_SCORES;
+    m.scores = &s;
+    return send(w, &m, err);
+}
+
 /* One Tokens message ends every step, also one that sampled nothing. */
 static int send_tokens(struct worker *w, const Muster__Step *s, const struct decoder_result *r,
                        struct err *err)
@@ -222,6 +236,8 @@ static int step(struct worker *w, const Muster__Step *s, struct err *err)
         return ERR_OK;
     for (int i = 0; i < r.n_logits; i++)
         TRY(send_logits(w, s->id, &r.logits[i], w->model.config.vocab, err));
+    for (int i = 0; i < r.n_scores; i++)
+        TRY(send_scores(w, s->id, &r.scores[i], err));
     return send_tokens(w, s, &r, err);
 }
 

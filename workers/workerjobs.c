@@ -1,6 +1,7 @@
 #include "workers/workerjobs.h"
 
 #include "proto/wire.h"
+#include "workers/models/logitsfile.h"
 #include "workers/models/quantize.h"
 
 #include <stdio.h>
@@ -114,22 +115,28 @@ enum { PROGRESS_US = 100000 };
 struct telling { struct workerjob *job; int64_t told_us; };
 
 /* Ten times a second is enough for a terminal. */
-static void tell(void *ctx, const struct quantize_progress *p)
+static void tell_share(void *ctx, double share)
 {
     struct telling *t = ctx;
     struct comm *c = t->job->comm;
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
     Muster__JobDone part = MUSTER__JOB_DONE__INIT;
     int64_t now = comm_now_us(c);
-    if (now - t->told_us < PROGRESS_US || p->all == 0)
+    if (now - t->told_us < PROGRESS_US)
         return;
     t->told_us = now;
     part.rank = (uint32_t)c->self;
     part.more = true;
-    part.share = (double)p->done / (double)p->all;
+    part.share = share;
     m.body_case = MUSTER__ENVELOPE__BODY_JOB_DONE;
     m.job_done = &part;
     wire_send(c, comm_coordinator(c), COMM_CONTROL, &m, NULL);
+}
+
+static void tell_quantized(void *ctx, const struct quantize_progress *p)
+{
+    if (p->all > 0)
+        tell_share(ctx, (double)p->done / (double)p->all);
 }
 
 /* Job "quantize" in out type: tensors, fallbacks and bytes. */
@@ -140,7 +147,8 @@ static int job_quantize(struct workerjob *job, struct results *out, struct err *
     struct telling t = {.job = job};
     if (job->message->n_args != 3)
         return err_set(err, ERR_INVAL, "quantize wants a model, an output and a type");
-    TRY(quantize_file(job->message->args[0], job->message->args[1], job->message->args[2], tell, &t, &r,
+    TRY(quantize_file(job->message->args[0], job->message->args[1], job->message->args[2], tell_quantized,
+                      &t, &r,
                       err));
     snprintf(text, sizeof text, "%d", r.n_tensors);
     add_result(out, "tensors", text);
@@ -153,9 +161,38 @@ static int job_quantize(struct workerjob *job, struct results *out, struct err *
     return ERR_OK;
 }
 
+/* --- two files of logits */
+
+static void add_number(struct results *out, const char *key, double value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.17g", value);
+    add_result(out, key, text);
+}
+
+/* Job "kl" base other. */
+static int job_kl(struct workerjob *job, struct results *out, struct err *err)
+{
+    struct logits_divergence d;
+    struct telling t = {.job = job};
+    if (job->message->n_args != 2)
+        return err_set(err, ERR_INVAL, "kl wants two files of logits");
+    TRY(logitsfile_compare(job->message->args[0], job->message->args[1], tell_share, &t, &d, err));
+    add_number(out, "rows", (double)d.rows);
+    add_number(out, "vocabulary", (double)d.vocab);
+    add_number(out, "mean", d.mean);
+    add_number(out, "error", d.error);
+    add_number(out, "max", d.max);
+    add_number(out, "max_row", (double)d.max_row);
+    add_number(out, "same", d.same);
+    add_number(out, "same_error", d.same_error);
+    return ERR_OK;
+}
+
 static const struct job_row rows[] = {
     {"sums", job_sums},
     {"quantize", job_quantize},
+    {"kl", job_kl},
     {NULL, NULL},
 };
 

@@ -201,6 +201,18 @@ static int take_logits(struct lm *l, const struct lm_replica *r, const Muster__L
     return on(ctx, &e, err);
 }
 
+static int take_scores(struct lm *l, const struct lm_replica *r, const Muster__Scores *g, lm_on_event *on,
+                       void *ctx, struct err *err)
+{
+    struct lm_event e = {.position = (int)g->position, .rows = (int)g->n_logprob, .vocab = l->vocab,
+                         .logprobs = g->logprob};
+    if (g->n_logprob == 0 || g->n_logprob > (1u << 20) || g->position > (1u << 30))
+        return err_set(err, ERR_PEER, "%zu log probabilities came for one run", g->n_logprob);
+    if (!schedule_who(r->schedule, g->step, (int)g->slot, &e.sequence))
+        return ERR_OK;
+    return on(ctx, &e, err);
+}
+
 int lm_turn(struct lm *l, int64_t wait_us, lm_on_event *on, void *ctx, struct err *err)
 {
     TRY(send_steps(l, err));
@@ -215,6 +227,8 @@ int lm_turn(struct lm *l, int64_t wait_us, lm_on_event *on, void *ctx, struct er
         return take_tokens(l, r, m->tokens, on, ctx, err);
     if (m->body_case == MUSTER__ENVELOPE__BODY_LOGITS && r != NULL)
         return take_logits(l, r, m->logits, on, ctx, err);
+    if (m->body_case == MUSTER__ENVELOPE__BODY_SCORES && r != NULL)
+        return take_scores(l, r, m->scores, on, ctx, err);
     return err_set(err, ERR_PEER, "rank %d sent message %d instead of tokens", peer,
                    (int)m->body_case);
 }

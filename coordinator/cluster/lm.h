@@ -10,13 +10,14 @@
 #include "coordinator/cluster/cluster.h"
 #include "coordinator/schedule/schedule.h"
 
-/* What came back. Exactly one of token and logits is set. */
+/* What came back. Exactly one of token, logits and logprobs is set. */
 struct lm_event {
     uint64_t sequence;
     const struct schedule_token *token;
     const Muster__Token *message;       /* of the token, with its top tokens; NULL when id is -1 */
     const float *logits;                /* [rows, vocab] */
-    int position, rows, vocab;          /* of the logits */
+    const float *logprobs;              /* [rows] of the request's targets */
+    int position, rows, vocab;          /* of the logits or log probabilities */
 };
 /* May submit and cancel. A code other than ERR_OK ends the turn with it. */
 typedef int lm_on_event(void *ctx, const struct lm_event *e, struct err *err);

@@ -115,6 +115,9 @@ static int request_check(const struct schedule *s, const struct schedule_request
         return err_set(err, ERR_INVAL, "the prompt is empty: give at least one token");
     if (r->n_generate < 0 || (r->n_generate > 0) != (r->sampling != NULL))
         return err_set(err, ERR_INVAL, "new tokens need sampling parameters, and they tokens");
+    if (r->n_targets < 0 || r->n_targets > r->n_prompt)
+        return err_set(err, ERR_INVAL, "%d tokens to score after a prompt of %d", r->n_targets,
+                       r->n_prompt);
     if (schedulestate_rows(r) > s->lim.max_context)
         return err_set(err, ERR_LIMIT,
                        "the prompt's %d tokens and %d new ones do not fit a context of %d",

@@ -29,6 +29,8 @@ struct schedule_request {
     int n_generate;             /* most new tokens */
     bool as_generated;          /* feed the prompt one by one through the decode family */
     bool all_logits;
+    const int32_t *targets; int n_targets;  /* borrowed: tokens whose log probability is wanted, each
+                                               after one of the prompt's last n_targets rows */
     const Muster__Sampling *sampling;       /* borrowed; NULL: no sampling (logits only) */
     const int *stop_ids; int n_stop_ids;    /* borrowed: end of sequence */
 };
@@ -54,7 +56,8 @@ int schedule_tokens(struct schedule *s, const Muster__Tokens *t, struct schedule
                     int *n_out, struct err *err);
 /* The next step to send, built in mem; *step NULL when nothing can run now. */
 int schedule_next(struct schedule *s, struct arena *mem, Muster__Step **step, struct err *err);
-/* Whose logits are these? Valid until the step's Tokens; false: of a sequence that has ended. */
+/* Whose logits or log probabilities are these? Valid until the step's Tokens; false: of a sequence that
+ * has ended. */
 bool schedule_who(const struct schedule *s, uint64_t step, int slot, uint64_t *sequence);
 /* Nothing waiting, running or in flight. */
 bool schedule_idle(const struct schedule *s);

@@ -168,6 +168,22 @@ static int add_tokens(struct build *b, const struct sequence *q, int rows, Muste
     return ERR_OK;
 }
 
+/* The targets among rows [first, first + rows) of q. */
+static int add_targets(struct build *b, const struct sequence *q, int first, int rows, Muster__Run *run)
+{
+    int scored_from = q->r.n_prompt - q->r.n_targets, end = first + rows;
+    end = end < q->r.n_prompt ? end : q->r.n_prompt;
+    int from = first > scored_from ? first : scored_from;
+    if (from >= end)
+        return ERR_OK;
+    run->targets = arena_take(b->mem, (size_t)(end - from) * sizeof *run->targets);
+    if (run->targets == NULL)
+        return ERR_NOMEM;
+    for (int i = from; i < end; i++)
+        run->targets[run->n_targets++] = (uint32_t)q->r.targets[i - scored_from];
+    return ERR_OK;
+}
+
 /* Adds a run of q to the step, as far as rows and pages allow; none is no error. */
 static int add_run(struct schedule *s, struct build *b, struct sequence *q)
 {
@@ -186,6 +202,7 @@ static int add_run(struct schedule *s, struct build *b, struct sequence *q)
     TRY(announce(b, q));
     TRY(take_pages(s, b, q, rows, run));
     TRY(add_tokens(b, q, rows, run));
+    TRY(add_targets(b, q, q->fed, rows, run));
     run->slot = (uint32_t)q->slot;
     run->position = (uint32_t)q->fed;
     run->role = prompt ? MUSTER__ROLE__ROLE_PROMPT : MUSTER__ROLE__ROLE_GENERATED;

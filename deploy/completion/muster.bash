@@ -18,8 +18,8 @@ _muster() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-}
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        mapfile -t COMPREPLY < <(compgen -W \
-            "generate chat inspect tokenize logits bench quantize plan doctor train --help --version" -- "$word")
+        command="generate chat inspect tokenize logits perplexity kl bench quantize plan doctor train"
+        mapfile -t COMPREPLY < <(compgen -W "$command --help --version" -- "$word")
         return
     fi
     case $before in

@@ -3,6 +3,7 @@
 # Why:   a plan is only worth as much as its predictions; the shapes here are others than those that the
 #        planner's constants are measured with (workers/noderates.c).
 # Usage: tests/bench/predict.sh [BUILD] [CASE...]     (default: build, all cases; needs 2 cores, 3 GB in /tmp)
+#        MODELS=FOLDER keeps the models there for the next run; MAKE_ONLY=1 only makes them.
 # Shows: tokens/s, best of five, since the prediction is of a machine at rest; the error of the prediction;
 #        the memory of the largest rank. * marks errors over 15% (memory 5%); PRECISE=1
 #        ends with 1 where there is one.
@@ -48,10 +49,11 @@ printf '%-4s %-6s %-5s %-6s %5s | %28s | %28s | %22s\n' case shape type layout b
     'decode: best, said, error' 'prefill: best, said, error' 'MiB: held, said, error'
 echo "$cases" | while read -r n shape type tp pp batch; do
     [ $# -eq 0 ] || echo " $* " | grep -q " $n " || continue
-    model=$dir/$shape.$type.gguf
+    model=${MODELS:-$dir}/$shape.$type.gguf
     eval "numbers=\$$shape"
     # shellcheck disable=SC2086
     [ -e "$model" ] || "$maker" --preset tinyllama $numbers --type "$type" --out "$model" > /dev/null
+    [ -z "$MAKE_ONLY" ] || continue
     ranks=$((tp * pp))
     mpirun -n $ranks --bind-to none --oversubscribe "$muster" bench -m "$model" --layouts "${tp}x$pp" \
         --sequences "$batch" --prefill 256 --decode 24 --repeat 5 --json > "$dir/bench.json" 2> /dev/null < /dev/null

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 enum { LIMIT_S = 60, VOCAB = 512 };
 
 static const char *const names[] = {"generate", "inspect", "tokenize", "logits", "quantize", "bench",
-                                    "doctor", "plan", "chat"};
+                                    "doctor", "plan", "chat", "perplexity", "kl"};
 enum { N_NAMES = sizeof names / sizeof names[0] };
 
 static const char *model(void) { return e2e_model("m.gguf", "--preset even --type q8_0 --layers 3"); }
@@ -353,6 +354,86 @@ static void logits_file(void **state)
     free(out);
 }
 
+/* The first line of what perplexity prints: without the time. */
+static char *perplexity(int n_ranks, const char *args)
+{
+    char *text = output(n_ranks, "perplexity -m %s -f %s/text.txt %s", model(), e2e_dir(), args);
+    char *second = strchr(text, '\n');
+    assert_non_null(second);
+    *second = 0;
+    return text;
+}
+
+/* Windows of a text: one result whatever the layout, the batch and the chunks; JSON says the same. */
+static void perplexity_of_a_text(void **state)
+{
+    static const struct { int ranks; const char *args; } ways[] = {
+        {2, "--tp 2"}, {2, "--pp 2"}, {2, "--dp 2"}, {3, "--tp 3 --batch 2"}, {4, "--tp 2 --pp 2 --chunk 7"},
+        {0, "--batch 1"}};
+    char path[256], text[2000] = "";
+    for (int i = 0; i < 20; i++)
+        sprintf(text + strlen(text), "Once upon a time there were %d numbers.\n", i * 37);
+    snprintf(path, sizeof path, "%s/text.txt", e2e_dir());
+    e2e_write_file(path, text, strlen(text));
+    char *want = perplexity(0, "--ctx 32 --stride 10");
+    double p, error, nll;
+    assert_int_equal(sscanf(want, "perplexity %lf +- %lf, mean NLL %lf", &p, &error, &nll), 3);
+    assert_true(p > 1 && error > 0 && error < p && nll > 0);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        char args[128];
+        snprintf(args, sizeof args, "--ctx 32 --stride 10 %s", ways[i].args);
+        char *got = perplexity(ways[i].ranks, args);
+        assert_string_equal(got, want);
+        free(got);
+    }
+    char *other = perplexity(0, "--ctx 48 --stride 10");
+    assert_string_not_equal(other, want);
+    free(other);
+    char *json = output(2, "perplexity -m %s -f %s --ctx 32 --stride 10 --json", model(), path);
+    json_t *j = json_loads(json, 0, NULL);
+    assert_true(fabs(json_real_value(json_object_get(j, "perplexity")) - p) < 1e-4);
+    assert_true(fabs(json_real_value(json_object_get(j, "nll_error")) * p - error) < 1e-3);
+    assert_true(json_real_value(json_object_get(j, "tokens_per_s")) > 0);
+    assert_true(json_integer_value(json_object_get(j, "windows")) > 5);
+    json_decref(j);
+    free(json);
+    free(want);
+    struct e2e_run r;
+    e2e_shell(&r, LIMIT_S, "printf x | %s -n 2 %s perplexity -m %s --no-add-special", e2e_mpirun(),
+              E2E_MUSTER, model());
+    assert_non_null(strstr(r.err, "nothing to foretell"));
+    e2e_run_free(&r);
+    e2e_ranks(&r, 2, LIMIT_S, "perplexity -m %s -f %s --ctx 32 --stride 32", model(), path);
+    e2e_expect_error(&r, 2, "--stride 32");
+    e2e_run_free(&r);
+}
+
+static void divergence_of_two_runs(void **state)
+{
+    const char *d = e2e_dir();
+    free(output(0, "logits -m %s --ids 1,5,9,40,41 --compute f32 --out %s/f32.st", model(), d));
+    free(output(0, "logits -m %s --ids 1,5,9,40,41 --out %s/default.st", model(), d));
+    free(output(0, "logits -m %s --ids 1,5,9 --out %s/short.st", model(), d));
+    char *same = output(2, "kl %s/f32.st %s/f32.st", d, d);
+    assert_memory_equal(same, "mean KL divergence 0.000000000 +- 0.000000000", 45);
+    assert_non_null(strstr(same, "100.000% +- 0.000% of 5 rows"));
+    free(same);
+    char *json = output(0, "kl %s/f32.st %s/default.st --json", d, d);
+    json_t *j = json_loads(json, 0, NULL);
+    double kl = json_real_value(json_object_get(j, "kl")), most = json_real_value(json_object_get(j, "kl_max"));
+    assert_true(kl > 0 && kl < 1e-2 && most >= kl);
+    assert_int_equal(json_integer_value(json_object_get(j, "vocabulary")), VOCAB);
+    json_decref(j);
+    free(json);
+    struct e2e_run r;
+    e2e_ranks(&r, 2, LIMIT_S, "kl %s/f32.st %s/short.st", d, d);
+    e2e_expect_error(&r, 3, "[3, 512]");
+    e2e_run_free(&r);
+    e2e_ranks(&r, 2, LIMIT_S, "kl %s/f32.st", d);
+    e2e_expect_error(&r, 2, "two .safetensors files");
+    e2e_run_free(&r);
+}
+
 static void inspect_a_model(void **state)
 {
     char *text = output(0, "inspect -m %s", model());
@@ -429,6 +510,8 @@ int main(void)
         cmocka_unit_test(a_plan_is_saved_and_replayed),
         cmocka_unit_test(tokens_there_and_back),
         cmocka_unit_test(logits_file),
+        cmocka_unit_test(perplexity_of_a_text),
+        cmocka_unit_test(divergence_of_two_runs),
         cmocka_unit_test(inspect_a_model),
         cmocka_unit_test(doctor_names_the_ranks),
         cmocka_unit_test(bench_prints_json),

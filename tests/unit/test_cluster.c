@@ -8,6 +8,7 @@
 #include "proto/wire.h"
 #include "workers/worker.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,14 +75,37 @@ static struct comm *coordinator_end(struct team *t) { return &t->comm[t->n]; }
 
 /* --- generating on a layout */
 
-struct said { int32_t id[SEQS][TOKENS_MAX]; int n[SEQS]; enum finish finish[SEQS]; int logits_rows; };
+struct said {
+    int32_t id[SEQS][TOKENS_MAX]; int n[SEQS]; enum finish finish[SEQS];
+    int logits_rows;
+    float logprob[TOKENS_MAX], from_logits[TOKENS_MAX];    /* of sequence 4's targets, by row */
+};
+
+static const int32_t prompt[] = {0, 300, 17, 42, 301, 5, 9, 350, 33};
+enum { SCORED = 5 };        /* of the 7 tokens of sequence 4 the last ones' successors */
+static const int32_t targets[SCORED] = {42, 0, 5, 350, 383};
+
+/* The log probability of row r's target, the slow way. */
+static float from_row(const float *row, int vocab, int target)
+{
+    double sum = 0;
+    for (int i = 0; i < vocab; i++)
+        sum += exp((double)row[i]);
+    return (float)((double)row[target] - log(sum));
+}
 
 static int hear(void *ctx, const struct lm_event *e, struct err *err)
 {
     struct said *s = ctx;
     (void)err;
+    for (int i = 0; e->logprobs != NULL && i < e->rows; i++)
+        s->logprob[e->position + i] = e->logprobs[i];
+    for (int i = 0; e->logits != NULL && i < e->rows; i++)
+        if (e->position + i >= 7 - SCORED)
+            s->from_logits[e->position + i] = from_row(e->logits + (size_t)i * (size_t)e->vocab, e->vocab,
+                                                       targets[e->position + i - (7 - SCORED)]);
     if (e->token == NULL) {
-        s->logits_rows += e->rows;
+        s->logits_rows += e->logits != NULL ? e->rows : 0;
         return ERR_OK;
     }
     if (e->token->id >= 0)
@@ -92,7 +116,6 @@ static int hear(void *ctx, const struct lm_event *e, struct err *err)
 
 static void generate(struct cluster *c, const struct cluster_load *load, struct said *said)
 {
-    static const int32_t prompt[] = {0, 300, 17, 42, 301, 5, 9, 350, 33};
     Muster__Sampling sampling[SEQS];
     struct lm lm;
     struct err err = {0};
@@ -106,7 +129,7 @@ static void generate(struct cluster *c, const struct cluster_load *load, struct 
         sampling[i].seed = (uint64_t)i;
         struct schedule_request r = {.sequence = (uint64_t)i, .prompt = prompt, .n_prompt = 3 + i,
             .n_generate = i == 4 ? 0 : 12 + i, .sampling = i == 4 ? NULL : &sampling[i],
-            .all_logits = i == 4};
+            .all_logits = i == 4, .targets = targets, .n_targets = i == 4 ? SCORED : 0};
         assert_int_equal(lm_submit(&lm, &r, NULL), ERR_OK);
     }
     if (lm_run(&lm, hear, said, &err) != ERR_OK)
@@ -158,6 +181,10 @@ static void test_layouts_say_the_same(void **state)
         assert_int_equal(alone.finish[i], FINISH_LENGTH);
     }
     assert_int_equal(alone.logits_rows, 7);
+    for (int i = 0; i < TOKENS_MAX; i++) {
+        assert_true((alone.logprob[i] != 0) == (i >= 7 - SCORED && i < 7));
+        assert_true(fabsf(alone.logprob[i] - alone.from_logits[i]) < 2e-6f);
+    }
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
         run_layout(layouts[i][0], layouts[i][1], layouts[i][2], layouts[i][3],
                    &other);

@@ -209,6 +209,35 @@ static void test_runs(void **state)
     refused("pages");
 }
 
+static void test_targets(void **state)
+{
+    uint32_t target[4] = {7, 8, 9, VOCAB};
+    begin();
+    add_admit(0, 9, true);
+    add_admit(1, 9, false);
+    add_run(1, 0, 2, true, 1, 1)->targets = target + 2;
+    run[0].n_targets = 1;
+    add_run(0, 0, 4, false, 0, 1)->targets = target;
+    run[1].n_targets = 2;
+    accepted();
+    assert_int_equal(rows.n_scores, 3);
+    assert_int_equal(rows.score[0].row, 2);     /* the prompt's rows come first; of each run the last */
+    assert_int_equal(rows.score[1].row, 3);
+    assert_int_equal(rows.score[1].target, 8);
+    assert_int_equal(rows.score[2].row, 5);
+    assert_int_equal(rows.score[2].target, 9);
+    assert_int_equal(rows.run[1].score_at, 2);
+    assert_int_equal(rows.n_wanted, 0);
+    begin();
+    add_run(0, 4, 2, false, 0, 0)->targets = target;
+    run[0].n_targets = 3;
+    refused("3 tokens after 2 rows");
+    begin();
+    add_run(0, 4, 2, false, 0, 0)->targets = target + 3;
+    run[0].n_targets = 1;
+    refused("asks for token 50");
+}
+
 static void test_runs_need_pages(void **state)
 {
     begin();
@@ -304,7 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(test_prompts_come_first), EACH(test_a_run_goes_on_with_the_sampled_token),
         EACH(test_long_prompts_are_told_apart), EACH(test_slots), EACH(test_runs),
-        EACH(test_runs_need_pages), EACH(test_sampling_parameters),
+        EACH(test_targets), EACH(test_runs_need_pages), EACH(test_sampling_parameters),
         cmocka_unit_test(test_cache_pages_are_apart), cmocka_unit_test(test_cache_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,6 +132,25 @@ static void place_layers(struct decoder *d, struct placer *p)
     }
 }
 
+/* On the ranks of the last stage. */
+static void place_scores(struct decoder *d, struct placer *p)
+{
+    const struct mesh *m = d->m;
+    size_t rows = (size_t)d->opt.max_rows;
+    int widest = 0;
+    for (int i = 0; i < m->tp; i++)
+        widest = max_int(widest, m->peer_segments[i].end - m->peer_segments[i].begin);
+    d->score_part = place(p, decoderscore_bytes(d, m->segments.end - m->segments.begin), 1);
+    d->score_msg_bytes = WIRE_HEADER_MAX + decoderscore_bytes(d, widest);
+    if (m->tp > 1)
+        d->score_msg = place(p, d->score_msg_bytes, 1);
+    if (!d->is_sampler)
+        return;
+    d->score_all = place(p, decoderscore_bytes(d, m->leaves), 1);
+    d->score = place(p, rows, sizeof *d->score);
+    d->result_scores = place(p, rows, sizeof *d->result_scores);
+}
+
 static void place_links(struct decoder *d, struct placer *p)
 {
     const struct mesh *m = d->m;
@@ -164,6 +183,7 @@ static void place_links(struct decoder *d, struct placer *p)
         d->few_id = place(p, d->is_sampler ? list : answers, 4);
         d->few_value = place(p, list, sizeof(float));
     }
+    place_scores(d, p);
     if (!d->is_sampler)
         return;
     d->whole = place(p, (size_t)d->c->vocab, sizeof(float));
@@ -291,8 +311,10 @@ static int pass_layers(struct decoder *d, struct err *err)
     if (d->is_first)
         TRY(decoderlayer_embed(d, err));
     TRY(decoderlayer_all(d, err));
+    if (d->is_last && d->rows.n_scores > 0)
+        decoderscore_local(d);
     if (d->is_last && d->rows.n_wanted > 0)
-        decoderlayer_logits(d);
+        decoderlayer_logits(d, d->rows.wanted, d->rows.n_wanted, d->rows.n_wanted_prompt);
     return ERR_OK;
 }
 
@@ -313,6 +335,8 @@ static int forward(struct decoder *d, struct err *err)
     TRY(pass.rc);
     if (!d->is_last)
         return decoderlink_send(d, err);
+    if (d->rows.n_scores > 0)
+        TRY(decoderscore_all(d, err));
     return d->rows.n_wanted > 0 ? decodersample_all(d, err) : ERR_OK;
 }
 
@@ -351,7 +375,7 @@ int decoder_step(struct decoder *d, const Muster__Step *step, struct decoder_res
                  struct err *err)
 {
     memset(out, 0, sizeof *out);
-    d->n_tokens = d->n_result_logits = 0;
+    d->n_tokens = d->n_result_logits = d->n_result_scores = 0;
     TRY(steprows_build(&d->rows, &d->slots, step, err));
     if (d->rows.n_rows == 0)
         return ERR_OK;
@@ -363,7 +387,8 @@ int decoder_step(struct decoder *d, const Muster__Step *step, struct decoder_res
     d->step_us += (double)(comm_now_us(d->comm) - start);
     d->n_steps++;
     *out = (struct decoder_result){.n_tokens = d->n_tokens, .token = d->token,
-                                   .n_logits = d->n_result_logits, .logits = d->result_logits};
+                                   .n_logits = d->n_result_logits, .logits = d->result_logits,
+                                   .n_scores = d->n_result_scores, .scores = d->result_scores};
     return ERR_OK;
 }
 

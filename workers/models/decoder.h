@@ -43,9 +43,12 @@ void decoder_destroy(struct decoder *d);
 struct decoder_token { int slot; uint64_t sequence; int position, id; float logprob;
                        int n_top; const uint32_t *top_ids; const float *top_logprobs; };
 struct decoder_logits { int slot, position, rows; const float *data; };     /* [rows, vocab] */
+/* Log probabilities of a run's targets; the first belongs to the row at `position`. */
+struct decoder_scores { int slot, position, n; const float *logprob; };
 struct decoder_result {
     int n_tokens; const struct decoder_token *token;
     int n_logits; const struct decoder_logits *logits;
+    int n_scores; const struct decoder_scores *scores;
 };
 
 /* Checks every index of the message against the options before it is used. */

@@ -158,15 +158,14 @@ int decoderlayer_all(struct decoder *d, struct err *err)
 
 /* --- after the layers */
 
-void decoderlayer_logits(struct decoder *d)
+void decoderlayer_logits(struct decoder *d, const int *wanted, int n, int n_prompt)
 {
-    const struct steprows *s = &d->rows;
-    struct tensor h = tensor_of(d->h, s->n_wanted, d->c->dim);
-    struct tensor logits = tensor_of(d->logits, s->n_wanted, d->w->vocab_local);
-    op_pick(&d->ops, h, x_of(d), s->wanted);
+    struct tensor h = tensor_of(d->h, n, d->c->dim);
+    struct tensor logits = tensor_of(d->logits, n, d->w->vocab_local);
+    op_pick(&d->ops, h, x_of(d), wanted);
     op_rmsnorm(&d->ops, h, h, d->w->out_norm, d->c->norm_eps);
     struct op_product head = {.w = &d->w->head, .out = logits};
-    op_linear(&d->ops, &(struct op_linear){.x = h, .n_prompt = s->n_wanted_prompt, .product = &head,
+    op_linear(&d->ops, &(struct op_linear){.x = h, .n_prompt = n_prompt, .product = &head,
                                            .n_products = 1});
     if (d->c->final_softcap > 0)
         op_softcap(&d->ops, logits, d->c->final_softcap);

@@ -161,7 +161,7 @@ int decoderlearn_forward(struct decoderlearn *d, struct nn *nn, const int32_t *i
     learnops_begin(&d->ops, nn, d->params, length);
     TRY(decoderlayer_embed(&d->d, err));
     TRY(decoderlayer_all(&d->d, err));
-    decoderlayer_logits(&d->d);
+    decoderlayer_logits(&d->d, d->d.rows.wanted, d->d.rows.n_wanted, d->d.rows.n_wanted_prompt);
     *logits = learnops_value(&d->ops, d->d.logits);
     return ERR_OK;
 }

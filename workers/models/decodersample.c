@@ -45,9 +45,10 @@ static int grow(float **p, bool *owned, int64_t floats, struct err *err)
 
 int decodersample_room(struct decoder *d, struct err *err)
 {
-    if (d->rows.n_wanted > d->logit_rows) {
-        TRY(grow(&d->logits, &d->own_logits, (int64_t)d->rows.n_wanted * d->w->vocab_local, err));
-        d->logit_rows = d->rows.n_wanted;
+    int scored = decoderscore_block(d), rows = d->rows.n_wanted > scored ? d->rows.n_wanted : scored;
+    if (rows > d->logit_rows) {
+        TRY(grow(&d->logits, &d->own_logits, (int64_t)rows * d->w->vocab_local, err));
+        d->logit_rows = rows;
     }
     int64_t returned = (int64_t)d->rows.n_returned * d->c->vocab;
     bool owned = d->returned != NULL;
@@ -60,17 +61,16 @@ int decodersample_room(struct decoder *d, struct err *err)
 
 /* --- messages */
 
-static struct wire_tensor header(const struct decoder *d, enum wire_kind kind, enum wire_dtype dtype,
-                                 int64_t n)
+struct wire_tensor decodersample_header(const struct decoder *d, enum wire_kind kind,
+                                        enum wire_dtype dtype, int64_t n)
 {
     return (struct wire_tensor){.network = (uint32_t)d->m->network, .kind = kind, .dtype = dtype,
                                 .step = d->rows.step, .n_dims = 1, .shape = {(uint64_t)n},
                                 .data_bytes = (size_t)n * 4};
 }
 
-/* Receives such a message of n (or, for n < 0, up to -n) numbers from tp index `peer`. */
-static int receive(struct decoder *d, int peer, enum wire_kind kind, enum wire_dtype dtype, int64_t n,
-                   uint8_t *msg, size_t cap, struct wire_tensor *t, struct err *err)
+int decodersample_receive(struct decoder *d, int peer, enum wire_kind kind, enum wire_dtype dtype,
+                          int64_t n, uint8_t *msg, size_t cap, struct wire_tensor *t, struct err *err)
 {
     size_t bytes = 0;
     TRY(comm_recv(d->comm, d->m->tp_ranks[peer], COMM_TP, msg, cap, &bytes, err));
@@ -108,7 +108,7 @@ static int64_t write_few(struct decoder *d, int32_t *out)
 static int send_slice(struct decoder *d, int row, struct err *err)
 {
     void *data;
-    struct wire_tensor t = header(d, WIRE_LOGITS, WIRE_F32, d->w->vocab_local);
+    struct wire_tensor t = decodersample_header(d, WIRE_LOGITS, WIRE_F32, d->w->vocab_local);
     size_t bytes = wire_tensor_begin(d->slice_msg, d->comm->epoch, &t, &data);
     memcpy(data, slice_row(d, row), t.data_bytes);
     return comm_send(d->comm, d->m->tp_ranks[0], COMM_TP, d->slice_msg, bytes, err);
@@ -121,7 +121,7 @@ static int send_all(struct decoder *d, struct err *err)
     if (any_few(d)) {
         int32_t *few = (int32_t *)d->few_id;    /* room for every row's answer */
         void *data;
-        struct wire_tensor t = header(d, WIRE_CANDIDATES, WIRE_I32, write_few(d, few));
+        struct wire_tensor t = decodersample_header(d, WIRE_CANDIDATES, WIRE_I32, write_few(d, few));
         size_t bytes = wire_tensor_begin(d->few_msg, d->comm->epoch, &t, &data);
         memcpy(data, few, t.data_bytes);
         TRY(comm_send(d->comm, d->m->tp_ranks[0], COMM_TP, d->few_msg, bytes, err));
@@ -154,8 +154,8 @@ static int take_slice(struct decoder *d, int peer, float *row, struct err *err)
 {
     struct split_range v = vocab_of(d, peer);
     struct wire_tensor t;
-    TRY(receive(d, peer, WIRE_LOGITS, WIRE_F32, v.end - v.begin, d->slice_msg, d->slice_bytes, &t,
-                err));
+    TRY(decodersample_receive(d, peer, WIRE_LOGITS, WIRE_F32, v.end - v.begin, d->slice_msg,
+                              d->slice_bytes, &t, err));
     memcpy(row + v.begin, t.data, t.data_bytes);
     return ERR_OK;
 }
@@ -178,7 +178,7 @@ static int take_answers(struct decoder *d, struct answers *a, struct err *err)
     for (int i = 1; i < d->m->tp; i++) {
         struct wire_tensor t;
         uint8_t *msg = d->few_msg + (size_t)i * d->few_bytes;
-        TRY(receive(d, i, WIRE_CANDIDATES, WIRE_I32, -most, msg, d->few_bytes, &t, err));
+        TRY(decodersample_receive(d, i, WIRE_CANDIDATES, WIRE_I32, -most, msg, d->few_bytes, &t, err));
         memmove(msg, t.data, t.data_bytes);     /* to where whole numbers may lie */
         a->at[i] = (const int32_t *)msg;
         a->end[i] = a->at[i] + t.shape[0];

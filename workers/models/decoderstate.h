@@ -75,6 +75,15 @@ struct decoder {
     struct sampler_logprobs *logprobs;          /* [max_slots] */
     struct decoder_logits *result_logits;       /* [max_rows] */
     int n_tokens, n_result_logits;
+
+    /* Log probabilities of given tokens (decoderscore.c). */
+    int32_t *score_part;        /* [max_rows, words] of this rank's leaves */
+    uint8_t *score_msg;         /* such a part as a message; tp > 1 */
+    size_t score_msg_bytes;
+    int32_t *score_all;         /* [max_rows, words of all leaves]; sampler only, as what follows */
+    float *score;               /* [max_rows] */
+    struct decoder_scores *result_scores;       /* [max_rows] */
+    int n_result_scores;
     bool own_logits;            /* `logits` was grown out of `memory` */
 
     double step_us, link_us, start_wait_us;
@@ -84,8 +93,9 @@ struct decoder {
 /* decoderlayer.c: x of all rows through this rank's layers. Collective on tp. */
 int decoderlayer_embed(struct decoder *d, struct err *err);
 int decoderlayer_all(struct decoder *d, struct err *err);
-/* d->h [n_wanted, dim] = wanted rows of x after the last norm, then their slice of the logits. */
-void decoderlayer_logits(struct decoder *d);
+/* d->h [n, dim] = rows wanted [n] of x, the first n_prompt of them of prompts, after the last norm; then
+ * d->logits [n, vocab_local] = their slice of the logits. */
+void decoderlayer_logits(struct decoder *d, const int *wanted, int n, int n_prompt);
 
 /* decoderlink.c */
 /* Fills in d->rows.token of runs that continue. Blocks until the last stage has sampled them. */
@@ -104,5 +114,20 @@ void decoderlink_cancel(struct decoder *d);
  * Collective on the last stage's tp. */
 int decodersample_room(struct decoder *d, struct err *err);
 int decodersample_all(struct decoder *d, struct err *err);
+/* A message of n numbers of this step to the sampler. */
+struct wire_tensor decodersample_header(const struct decoder *d, enum wire_kind kind,
+                                        enum wire_dtype dtype, int64_t n);
+/* Receives such a message of n (or, for n < 0, up to -n) numbers from tp index `peer`. */
+int decodersample_receive(struct decoder *d, int peer, enum wire_kind kind, enum wire_dtype dtype,
+                          int64_t n, uint8_t *msg, size_t cap, struct wire_tensor *t, struct err *err);
+
+/* decoderscore.c: log probabilities of the step's targets. */
+/* Rows whose logits it wants at a time in this step; bytes of one rank's part with so many leaves. */
+int decoderscore_block(const struct decoder *d);
+size_t decoderscore_bytes(const struct decoder *d, int leaves);
+/* What this rank's slice of the vocabulary says; uses d->h and d->logits. */
+void decoderscore_local(struct decoder *d);
+/* Brings it together on the sampler: fills result_scores. Collective on the last stage's tp. */
+int decoderscore_all(struct decoder *d, struct err *err);
 
 #endif

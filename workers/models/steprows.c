@@ -6,7 +6,8 @@
 size_t steprows_bytes(int max_rows)
 {
     struct steprows s;
-    return (size_t)max_rows * (sizeof *s.run + sizeof *s.op_run + sizeof *s.token + sizeof *s.wanted);
+    return (size_t)max_rows * (sizeof *s.run + sizeof *s.op_run + sizeof *s.token + sizeof *s.wanted +
+                               sizeof *s.score);
 }
 
 int steprows_init(struct steprows *s, int max_rows, int vocab, struct err *err)
@@ -21,7 +22,9 @@ int steprows_init(struct steprows *s, int max_rows, int vocab, struct err *err)
     s->op_run = calloc(n, sizeof *s->op_run);
     s->token = calloc(n, sizeof *s->token);
     s->wanted = calloc(n, sizeof *s->wanted);
-    if (s->run == NULL || s->op_run == NULL || s->token == NULL || s->wanted == NULL) {
+    s->score = calloc(n, sizeof *s->score);
+    if (s->run == NULL || s->op_run == NULL || s->token == NULL || s->wanted == NULL ||
+        s->score == NULL) {
         steprows_free(s);
         return err_set(err, ERR_NOMEM, "no memory for the table of %d rows", max_rows);
     }
@@ -34,6 +37,7 @@ void steprows_free(struct steprows *s)
     free(s->op_run);
     free(s->token);
     free(s->wanted);
+    free(s->score);
     memset(s, 0, sizeof *s);
 }
 
@@ -44,6 +48,10 @@ static int check_tokens(const struct steprows *s, const struct slot *slot, const
         if (run->tokens[i] >= (uint32_t)s->vocab)
             return err_set(err, ERR_PEER, "a step holds token %u; the vocabulary has %d",
                            run->tokens[i], s->vocab);
+    for (size_t i = 0; i < run->n_targets; i++)
+        if (run->targets[i] >= (uint32_t)s->vocab)
+            return err_set(err, ERR_PEER, "a step asks for token %u; the vocabulary has %d",
+                           run->targets[i], s->vocab);
     if (run->n_tokens == 0 && !slot->has_sampled)
         return err_set(err, ERR_PEER, "a step continues slot %u, where nothing was sampled yet",
                        run->slot);
@@ -76,11 +84,17 @@ static int add_run(struct steprows *s, struct slots *slots, const Muster__Run *r
     TRY(check_place(slots, slot, run, n, err));
     if (run->sample && !slot->samples)
         return err_set(err, ERR_PEER, "a step samples slot %u, admitted without sampling", run->slot);
+    if (run->n_targets > (size_t)n)
+        return err_set(err, ERR_PEER, "a step asks for %zu tokens after %d rows", run->n_targets, n);
     struct steprow_run *r = &s->run[s->n_runs];
     *r = (struct steprow_run){.slot = slot, .slot_index = (int)run->slot, .row = s->n_rows,
                               .n_rows = n, .position = (int)run->position, .sample = run->sample,
                               .all_logits = run->all_logits, .continues = run->n_tokens == 0,
-                              .logits_row = -1};
+                              .logits_row = -1, .score_at = s->n_scores,
+                              .n_scores = (int)run->n_targets};
+    for (int i = 0; i < r->n_scores; i++)
+        s->score[s->n_scores++] = (struct steprow_score){.row = r->row + n - r->n_scores + i,
+                                                         .target = (int32_t)run->targets[i]};
     s->op_run[s->n_runs++] = (struct op_run){s->n_rows, n, r->position, slot->pages};
     for (int i = 0; i < n; i++) {
         s->token[s->n_rows + i] = r->continues ? -1 : (int32_t)run->tokens[i];
@@ -115,7 +129,7 @@ static void list_wanted(struct steprows *s)
 int steprows_build(struct steprows *s, struct slots *slots, const Muster__Step *step, struct err *err)
 {
     s->step = step->id;
-    s->n_runs = s->n_rows = s->n_prompt = s->n_samples = s->n_returned = 0;
+    s->n_runs = s->n_rows = s->n_prompt = s->n_samples = s->n_returned = s->n_scores = 0;
     for (size_t i = 0; i < step->n_release; i++)
         TRY(slots_release(slots, step->release[i], err));
     for (size_t i = 0; i < step->n_admits; i++)
@@ -148,7 +162,7 @@ int steprows_again(struct steprows *s, const struct steprow_run *like, uint64_t 
     s->n_rows = n;
     s->n_prompt = slot->generated[at] ? 0 : n;
     s->n_runs = 1;
-    s->n_wanted = s->n_wanted_prompt = s->n_samples = s->n_returned = 0;
+    s->n_wanted = s->n_wanted_prompt = s->n_samples = s->n_returned = s->n_scores = 0;
     s->run[0] = (struct steprow_run){.slot = like->slot, .slot_index = like->slot_index, .n_rows = n,
                                      .position = at, .logits_row = -1};
     s->op_run[0] = (struct op_run){0, n, at, slot->pages};

@@ -16,7 +16,11 @@ struct steprow_run {
     bool sample, all_logits;
     bool continues;             /* no tokens came: the one row is the token sampled last */
     int logits_row;             /* its first row among the wanted ones, -1 none */
+    int score_at, n_scores;     /* its targets among those of the step */
 };
+
+/* A row after which the log probability of a token is wanted. */
+struct steprow_score { int row; int32_t target; };
 
 struct steprows {
     int max_rows, vocab;
@@ -27,6 +31,8 @@ struct steprows {
     int32_t *token;                     /* [max_rows] ids; -1 where a run continues */
     int *wanted;                        /* [max_rows] rows whose logits are wanted, ascending */
     int n_wanted, n_wanted_prompt;
+    struct steprow_score *score;        /* [max_rows] ascending rows */
+    int n_scores;
     int n_samples, n_returned;          /* runs that sample (at most a slot each); rows to return */
 };
 
