@@ -83,14 +83,14 @@ int reduce_view(struct reduce *r, const uint8_t *msg, size_t bytes, enum wire_ki
 
 int reduce_recv(struct reduce *r, struct reduce_lane *lane, int from, struct err *err)
 {
-    return r->comm->table->recv_begin(r->comm, r->mesh->tp_ranks[from], COMM_TP, lane->in[from],
+    return r->comm->table->recv_begin(r->comm, r->mesh->tp_ranks[from], r->channel, lane->in[from],
                                       lane->cap, &lane->recv[from], err);
 }
 
 int reduce_send(struct reduce *r, struct reduce_lane *lane, int to, const uint8_t *msg, size_t bytes,
                 struct err *err)
 {
-    return r->comm->table->send_begin(r->comm, r->mesh->tp_ranks[to], COMM_TP, msg, bytes,
+    return r->comm->table->send_begin(r->comm, r->mesh->tp_ranks[to], r->channel, msg, bytes,
                                       &lane->send[to], err);
 }
 
@@ -360,7 +360,8 @@ int reduce_init(struct reduce *r, struct comm *comm, const struct mesh *mesh, en
 {
     enum isa isa = ISA_SCALAR;
     int64_t chunk = smaller(CHUNK_FLOATS, align_up(CHUNK_FLOATS_ALL / mesh->tp));
-    *r = (struct reduce){.comm = comm, .mesh = mesh, .dtype = dtype, .n_max = n_max};
+    *r = (struct reduce){.comm = comm, .mesh = mesh, .channel = COMM_TP, .dtype = dtype,
+                         .n_max = n_max};
     TRY(isa_choose(&isa, err));
     struct reduce_state *s = r->state = calloc(1, sizeof *s);
     if (s == NULL)

@@ -16,6 +16,7 @@
 struct reduce {
     struct comm *comm;
     const struct mesh *mesh;
+    enum comm_channel channel;          /* COMM_TP from reduce_init; a trainer's sums are COMM_DP */
     enum wire_dtype dtype;
     int64_t n_max;                      /* floats of the largest tensor */
     /* How sums travel: the bits are the same for all values that agree between ranks. */

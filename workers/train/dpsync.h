@@ -17,6 +17,7 @@ struct dpsync {
     struct comm *comm;
     int n_parts, part_begin, part_end;  /* of the batch; this rank's */
     struct split_program program;       /* this rank's parts to its pieces */
+    const struct kernels *kernels;
     float *pieces; int64_t n_pieces_floats;
     struct err *err;                    /* where a failure is said; set by the caller before use */
 };
@@ -28,5 +29,15 @@ void dpsync_free(struct dpsync *s);
 void dpsync_attach(struct dpsync *s, struct nn *nn, int batch);
 /* This rank's samples [first, first + n) of a batch. */
 void dpsync_samples(const struct dpsync *s, int batch, int *first, int *n);
+
+/* --- gradients, which are many: parts [n_parts of this rank][stride], of each n numbers, to pieces
+ * [n_piece][piece_stride] (program.n_piece); pieces to sums over all ranks. With one rank there is one piece,
+ * and it is the sum. */
+void dpsync_pieces(const struct dpsync *s, const struct kernels *k, const float *parts, int64_t stride,
+                   float *pieces, int64_t piece_stride, int64_t n);
+/* Room for the pieces of n numbers, kept until a larger one is wanted; NULL when memory is out. */
+float *dpsync_room(struct dpsync *s, int64_t n);
+/* pieces as dpsync_pieces makes them, piece_stride n. Collective on all workers. */
+int dpsync_sum(struct dpsync *s, float *out, const float *pieces, int64_t n);
 
 #endif

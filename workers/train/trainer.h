@@ -15,6 +15,7 @@
 #include "workers/train/task.h"
 
 /* Flat row of a group's trained weights: parameter k is numbers [begin[k], begin[k + 1]). */
+struct train_chunk;
 struct train_flat {
     struct param **param; int64_t *begin; int n_params;
     const char **prefix;                /* of each parameter's set */
@@ -23,6 +24,8 @@ struct train_flat {
     float *grad;                        /* [n], summed */
     float *m, *v, *ema;                 /* [hi - lo]; ema NULL without one */
     int64_t updates;                    /* steps taken */
+    struct train_chunk *chunk; int n_chunks;        /* runs inside parameters that a thread takes */
+    double *squares;                    /* [n_chunks] */
 };
 
 struct trainer {
@@ -34,7 +37,8 @@ struct trainer {
     char *config_text;
     struct train_task task;
     struct train_flat flat[TRAIN_GROUPS_MAX];
-    float *wire;                        /* room for gathering */
+    float *wire;                        /* [longest flat row]: room for gathering */
+    struct params average[TRAIN_SETS_MAX];          /* worker 0: twins of the sets, made when wanted */
     int batch, n_parts, first, n_local; /* samples [first, first + n_local) of each batch are this rank's */
     int64_t step;                       /* done */
     char *last_checkpoint;              /* path, or NULL: for messages */
@@ -58,7 +62,7 @@ void trainer_pass(struct trainer *t);
 int trainer_update(struct trainer *t, int group, double loss, struct train_metrics *out,
                    struct err *err);
 
-/* Folder DIR/checkpoint-STEP.safetensors and DIR/checkpoint.json, which names it and is written last;
+/* DIR/checkpoint-STEP.safetensors and DIR/checkpoint.json, which names it and is written last;
  * the one before stays until then. Worker 0 writes. */
 int trainer_checkpoint(struct trainer *t, const char *dir, struct err *err);
 /* The inference folder of the moving averages (of the weights where a group has none). Worker 0 writes. */

@@ -1,0 +1,338 @@
+#include "workers/train/trainflat.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Numbers that a thread takes at a time, inside one parameter: gradient, weight, moments and parts of a
+ * chunk stay in L2 from the sum to the squares. */
+enum { CHUNK = 8192, BORDER = 64 };
+
+struct train_chunk { int param; int64_t at; int n; };      /* numbers [at, at + n) of the flat row */
+
+static bool decays_by_name(const struct param *p)
+{
+    size_t n = strlen(p->name);
+    return p->n_dims >= 2 && n >= 6 && strcmp(p->name + n - 6, "weight") == 0;
+}
+
+/* --- lists */
+
+static int count_params(const struct train_task *task, int group)
+{
+    int n = 0;
+    for (int s = 0; s < task->n_sets; s++)
+        for (int i = 0; i < task->set[s].params.n && task->set[s].group == group; i++)
+            n += !task->set[s].params.p[i].frozen;
+    return n;
+}
+
+static void list_params(struct train_task *task, int group, struct train_flat *f)
+{
+    bool (*decays)(const struct param *) = task->group[group].decays;
+    if (decays == NULL)
+        decays = decays_by_name;
+    for (int s = 0; s < task->n_sets; s++) {
+        struct params *set = &task->set[s].params;
+        for (int i = 0; i < set->n && task->set[s].group == group; i++) {
+            if (set->p[i].frozen)
+                continue;
+            int k = f->n_params++;
+            f->param[k] = &set->p[i];
+            f->prefix[k] = task->set[s].prefix;
+            f->decays[k] = decays(&set->p[i]);
+            f->begin[k] = f->n;
+            f->n += set->p[i].n;
+        }
+    }
+    f->begin[f->n_params] = f->n;
+}
+
+static int make_chunks(struct train_flat *f, struct err *err)
+{
+    int n = 0;
+    for (int k = 0; k < f->n_params; k++)
+        n += (int)((f->param[k]->n + CHUNK - 1) / CHUNK);
+    f->chunk = calloc((size_t)n + 1, sizeof *f->chunk);
+    f->squares = calloc((size_t)n + 1, sizeof *f->squares);
+    if (f->chunk == NULL || f->squares == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for the optimiser");
+    for (int k = 0; k < f->n_params; k++)
+        for (int64_t at = 0; at < f->param[k]->n; at += CHUNK) {
+            int64_t left = f->param[k]->n - at;
+            f->chunk[f->n_chunks++] = (struct train_chunk){k, f->begin[k] + at,
+                                                           (int)(left < CHUNK ? left : CHUNK)};
+        }
+    return ERR_OK;
+}
+
+static float *row_of(int64_t n)
+{
+    float *p = aligned_alloc(64, ((size_t)(n > 0 ? n : 1) * sizeof *p + 63) / 64 * 64);
+    if (p != NULL)
+        memset(p, 0, (size_t)(n > 0 ? n : 1) * sizeof *p);
+    return p;
+}
+
+int trainflat_make(struct trainer *t, struct err *err)
+{
+    for (int g = 0; g < t->task.n_groups; g++) {
+        struct train_flat *f = &t->flat[g];
+        size_t n = (size_t)count_params(&t->task, g) + 1;
+        f->param = calloc(n, sizeof *f->param);
+        f->begin = calloc(n, sizeof *f->begin);
+        f->prefix = calloc(n, sizeof *f->prefix);
+        f->decays = calloc(n, sizeof *f->decays);
+        if (f->param == NULL || f->begin == NULL || f->prefix == NULL || f->decays == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for the optimiser");
+        list_params(&t->task, g, f);
+        TRY(make_chunks(f, err));
+        if ((f->grad = row_of(f->n)) == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for %lld gradients", (long long)f->n);
+    }
+    return ERR_OK;
+}
+
+int64_t trainflat_longest(const struct trainer *t)
+{
+    int64_t longest = 1;
+    for (int g = 0; g < t->task.n_groups; g++)
+        longest = t->flat[g].n > longest ? t->flat[g].n : longest;
+    return longest;
+}
+
+static int64_t border(int64_t n, int rank, int n_ranks)
+{
+    int64_t blocks = (n + BORDER - 1) / BORDER, at = blocks * rank / n_ranks * BORDER;
+    return at < n ? at : n;
+}
+
+/* Numbers [begin, end) of parameter k that lie in [lo, hi), from where on in the parameter. */
+static int64_t overlap(const struct train_flat *f, int k, int64_t lo, int64_t hi, int64_t *at)
+{
+    int64_t begin = f->begin[k] > lo ? f->begin[k] : lo;
+    int64_t end = f->begin[k + 1] < hi ? f->begin[k + 1] : hi;
+    *at = begin - f->begin[k];
+    return end > begin ? end - begin : 0;
+}
+
+/* Numbers [lo, hi) of the row between the parameters and dense (its first number is lo's). */
+static void copy_row(const struct train_flat *f, int64_t lo, int64_t hi, float *dense, bool to_params)
+{
+    for (int k = 0; k < f->n_params; k++) {
+        int64_t at, n = overlap(f, k, lo, hi, &at);
+        if (n == 0)
+            continue;
+        float *p = f->param[k]->data + at, *d = dense + f->begin[k] + at - lo;
+        memcpy(to_params ? p : d, to_params ? d : p, (size_t)n * sizeof *p);
+    }
+}
+
+int trainflat_share(struct trainer *t, const char *resume, struct err *err)
+{
+    if ((t->wire = row_of(trainflat_longest(t))) == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for the optimiser");
+    for (int g = 0; g < t->task.n_groups; g++) {
+        struct train_flat *f = &t->flat[g];
+        f->lo = border(f->n, t->comm->self, t->comm->n_workers);
+        f->hi = border(f->n, t->comm->self + 1, t->comm->n_workers);
+        f->m = row_of(f->hi - f->lo);
+        f->v = row_of(f->hi - f->lo);
+        f->ema = t->task.group[g].ema > 0 ? row_of(f->hi - f->lo) : NULL;
+        if (f->m == NULL || f->v == NULL || (f->ema == NULL && t->task.group[g].ema > 0))
+            return err_set(err, ERR_NOMEM, "no memory for the optimiser's state");
+        if (f->ema != NULL)
+            copy_row(f, f->lo, f->hi, f->ema, false);
+    }
+    return resume != NULL ? trainer_resume(t, resume, err) : ERR_OK;
+}
+
+void trainflat_free(struct trainer *t)
+{
+    for (int g = 0; g < TRAIN_GROUPS_MAX; g++) {
+        struct train_flat *f = &t->flat[g];
+        free(f->param);
+        free(f->begin);
+        free(f->prefix);
+        free(f->decays);
+        free(f->chunk);
+        free(f->squares);
+        free(f->grad);
+        free(f->m);
+        free(f->v);
+        free(f->ema);
+        memset(f, 0, sizeof *f);
+    }
+    free(t->wire);
+    t->wire = NULL;
+}
+
+/* --- gradients */
+
+struct flat_job {
+    struct trainer *t;
+    struct train_flat *f;
+    const struct adam_config *adam;
+    double scale, ema;
+    float *pieces;
+};
+
+/* Chunks [begin, end) of thread i of n. */
+static void chunk_share(const struct train_flat *f, int i, int n, int *begin, int *end)
+{
+    *begin = (int)((int64_t)f->n_chunks * i / n);
+    *end = (int)((int64_t)f->n_chunks * (i + 1) / n);
+}
+
+static void sum_chunks(void *ctx, int thread, int n_threads)
+{
+    const struct flat_job *j = ctx;
+    const struct dpsync *s = &j->t->sync;
+    int begin, end, n_piece = s->program.n_piece;
+    chunk_share(j->f, thread, n_threads, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        struct train_chunk c = j->f->chunk[i];
+        const struct param *p = j->f->param[c.param];
+        if (p->bound != NULL && p->bound->grad != NULL)
+            dpsync_pieces(s, j->t->nn.kernels, p->bound->grad + (c.at - j->f->begin[c.param]), p->n,
+                          j->pieces + c.at, j->f->n, c.n);
+        else
+            for (int k = 0; k < n_piece; k++)
+                memset(j->pieces + k * j->f->n + c.at, 0, (size_t)c.n * sizeof(float));
+    }
+}
+
+int trainflat_sum(struct trainer *t, int group, struct err *err)
+{
+    struct train_flat *f = &t->flat[group];
+    struct flat_job j = {.t = t, .f = f, .pieces = t->sync.joined ? dpsync_room(&t->sync, f->n) : f->grad};
+    if (j.pieces == NULL || t->nn.failed)
+        return err_set(err, ERR_NOMEM, "no memory for sums of gradients");
+    team_run(&t->team, sum_chunks, &j);
+    return t->sync.joined ? dpsync_sum(&t->sync, f->grad, j.pieces, f->n) : ERR_OK;
+}
+
+static void square_chunks(void *ctx, int thread, int n_threads)
+{
+    const struct flat_job *j = ctx;
+    int begin, end;
+    chunk_share(j->f, thread, n_threads, &begin, &end);
+    for (int i = begin; i < end; i++)
+        j->f->squares[i] = optimizer_squares(j->f->grad + j->f->chunk[i].at, j->f->chunk[i].n);
+}
+
+double trainflat_squares(struct trainer *t, int group)
+{
+    struct flat_job j = {.t = t, .f = &t->flat[group]};
+    double sum = 0;
+    team_run(&t->team, square_chunks, &j);
+    for (int i = 0; i < j.f->n_chunks; i++)
+        sum += j.f->squares[i];
+    return sum;
+}
+
+/* --- the step */
+
+static void adam_chunks(void *ctx, int thread, int n_threads)
+{
+    const struct flat_job *j = ctx;
+    const struct train_flat *f = j->f;
+    int begin, end;
+    chunk_share(f, thread, n_threads, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        struct train_chunk c = f->chunk[i];
+        int64_t from = c.at > f->lo ? c.at : f->lo, to = c.at + c.n < f->hi ? c.at + c.n : f->hi;
+        if (from >= to)
+            continue;
+        struct adam_config a = *j->adam;
+        a.decay = f->decays[c.param] ? a.decay : 0;
+        float *p = f->param[c.param]->data + (from - f->begin[c.param]);
+        adam_step(&a, f->updates + 1, j->scale, p, f->grad + from, f->m + (from - f->lo),
+                  f->v + (from - f->lo), to - from);
+        if (f->ema != NULL)
+            optimizer_ema(f->ema + (from - f->lo), p, j->ema, to - from);
+    }
+}
+
+void trainflat_adam(struct trainer *t, int group, const struct adam_config *c, double scale)
+{
+    struct flat_job j = {.t = t, .f = &t->flat[group], .adam = c, .scale = scale,
+                         .ema = t->task.group[group].ema};
+    team_run(&t->team, adam_chunks, &j);
+}
+
+static void shares_of(const struct trainer *t, const struct train_flat *f, int64_t *counts)
+{
+    int n = t->comm->n_workers;
+    for (int i = 0; i < n; i++)
+        counts[i] = border(f->n, i + 1, n) - border(f->n, i, n);
+}
+
+int trainflat_gather(struct trainer *t, int group, struct err *err)
+{
+    struct train_flat *f = &t->flat[group];
+    int64_t counts[MESH_TP_MAX];
+    if (!t->sync.joined)
+        return ERR_OK;
+    shares_of(t, f, counts);
+    copy_row(f, f->lo, f->hi, t->wire + f->lo, false);
+    TRY(reduce_gather(&t->sync.reduce, t->wire, t->wire + f->lo, counts, err));
+    copy_row(f, 0, f->lo, t->wire, true);
+    copy_row(f, f->hi, f->n, t->wire + f->hi, true);
+    return ERR_OK;
+}
+
+int trainflat_collect(struct trainer *t, int group, const float *mine, struct err *err)
+{
+    const struct train_flat *f = &t->flat[group];
+    int64_t counts[MESH_TP_MAX];
+    if (!t->sync.joined) {
+        memcpy(t->wire, mine, (size_t)f->n * sizeof *mine);
+        return ERR_OK;
+    }
+    shares_of(t, f, counts);
+    return reduce_collect(&t->sync.reduce, 0, t->wire, mine, counts, err);
+}
+
+/* --- averages */
+
+/* The twin of a set: its names and numbers. */
+static int copy_set(struct params *to, const struct params *from, struct err *err)
+{
+    if (to->n == 0)
+        for (int i = 0; i < from->n; i++)
+            if (params_add(to, from->p[i].name, from->p[i].n_dims, from->p[i].shape) == NULL)
+                return err_set(err, ERR_NOMEM, "no memory for averages of weights");
+    for (int i = 0; i < from->n; i++)
+        memcpy(to->p[i].data, from->p[i].data, (size_t)from->p[i].n * sizeof(float));
+    return ERR_OK;
+}
+
+/* t->wire into the twins of a group's weights. */
+static void spread(struct trainer *t, int group)
+{
+    const struct train_flat *f = &t->flat[group];
+    for (int s = 0, k = 0; s < t->task.n_sets; s++) {
+        const struct params *own = &t->task.set[s].params;
+        for (int i = 0; i < own->n && t->task.set[s].group == group; i++)
+            if (!own->p[i].frozen) {
+                memcpy(t->average[s].p[i].data, t->wire + f->begin[k], (size_t)own->p[i].n * sizeof(float));
+                k++;
+            }
+    }
+}
+
+int trainflat_average(struct trainer *t, struct train_weights *w, struct err *err)
+{
+    for (int s = 0; s < t->task.n_sets && t->comm->self == 0; s++) {
+        TRY(copy_set(&t->average[s], &t->task.set[s].params, err));
+        w->set[s] = &t->average[s];
+    }
+    for (int g = 0; g < t->task.n_groups; g++) {
+        if (t->flat[g].ema == NULL)
+            continue;
+        TRY(trainflat_collect(t, g, t->flat[g].ema, err));
+        if (t->comm->self == 0)
+            spread(t, g);
+    }
+    return ERR_OK;
+}
