@@ -1,7 +1,7 @@
 /* The trainer on the folders train/dit_train and train/mmdit_train: three steps of every objective on one,
  * two and four ranks, by the measures of the README there: loss, summed gradients, clipped AdamW steps; and
  * the ranks' weights bit for bit. */
-#include "rankteam.h"
+#include "tests/unit/rankteam.h"
 #include "tests/fixturetensor.h"
 #include "workers/train/trainer.h"
 

@@ -35,8 +35,8 @@ static int read_networks(struct diffusion *d, struct err *err)
     const char *class = json_string_value(json_object_get(d->denoiser_json, "_class_name"));
     bool pixart = class != NULL && strcmp(class, "PixArtTransformer2DModel") == 0;
     if (!pixart && (class == NULL || strcmp(class, "SD3Transformer2DModel") != 0))
-        return err_set(err, ERR_FORMAT, "transformer/config.json: _class_name %.60s: SD3Transformer2DModel and "
-                       "PixArtTransformer2DModel can be trained", class != NULL ? class : "is missing");
+        return err_set(err, ERR_FORMAT, "transformer/config.json: _class_name %.60s: SD3Transformer2DModel "
+                       "and PixArtTransformer2DModel can be trained", class != NULL ? class : "is missing");
     d->layout = pixart ? LAYOUT_PIXART : LAYOUT_MMDIT;
     TRY(cliptext_config_read(&d->text, d->text_json, "text_encoder/config.json", err));
     if (pixart)
