@@ -2,6 +2,7 @@
 
 #include "proto/log.h"
 #include "proto/wire.h"
+#include "workers/imageworker.h"
 #include "workers/kernels/membw.h"
 #include "workers/node.h"
 #include "workers/noderates.h"
@@ -24,6 +25,7 @@ struct worker {
     struct arena mem;               /* of the message being served */
     struct node_facts facts;
     struct workermodel model;
+    struct imageworker *pictures;   /* from the first ImageDescribe on */
     bool failed;                    /* a Failure was sent: only Stop matters now */
     bool stopped; int exit_code;
     int64_t revoked_at;             /* 0: not revoked */
@@ -241,6 +243,51 @@ static int step(struct worker *w, const Muster__Step *s, struct err *err)
     return send_tokens(w, s, &r, err);
 }
 
+/* --- pictures */
+
+static int describe_pictures(struct worker *w, const Muster__ImageDescribe *d, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__FileDigest digest = MUSTER__FILE_DIGEST__INIT;
+    Muster__ImageSpec *spec = NULL;
+    if (w->pictures == NULL)
+        TRY(imageworker_new(&w->pictures, w->comm, w->options->sink, err));
+    TRY(imageworker_describe(w->pictures, d->path, &w->mem, &spec, &digest, err));
+    if (spec != NULL) {
+        m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_SPEC;
+        m.image_spec = spec;
+        TRY(send(w, &m, err));
+    }
+    m.body_case = MUSTER__ENVELOPE__BODY_FILE_DIGEST;
+    m.file_digest = &digest;
+    return send(w, &m, err);
+}
+
+static int load_pictures(struct worker *w, const Muster__ImageLoad *l, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__Loaded done = MUSTER__LOADED__INIT;
+    if (w->pictures == NULL)
+        return err_set(err, ERR_PEER, "a model is loaded that was not described");
+    TRY(imageworker_load(w->pictures, l, l->threads > 0 ? (int)l->threads : w->facts.threads, &done, err));
+    done.rank = (uint32_t)w->comm->self;
+    done.rss_peak = node_rss_peak();
+    m.body_case = MUSTER__ENVELOPE__BODY_LOADED;
+    m.loaded = &done;
+    return send(w, &m, err);
+}
+
+static int serve_pictures(struct worker *w, const Muster__Envelope *m, int peer, struct err *err)
+{
+    if (w->pictures == NULL)
+        return err_set(err, ERR_PEER, "pictures came before a model was loaded");
+    if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_HALF)
+        return imageworker_half(w->pictures, m->image_half, peer, err);
+    if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_DROP)
+        return imageworker_drop(w->pictures, err);
+    return imageworker_chunk(w->pictures, m->image_chunk, err);
+}
+
 static int stats(struct worker *w, const Muster__StatsRequest *q, struct err *err)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
@@ -276,6 +323,8 @@ static const char *name_of(const Muster__Envelope *m)
     case MUSTER__ENVELOPE__BODY_LOAD: return "loading the model";
     case MUSTER__ENVELOPE__BODY_STEP: return "computing a step";
     case MUSTER__ENVELOPE__BODY_JOB: return "doing a job";
+    case MUSTER__ENVELOPE__BODY_IMAGE_LOAD: return "loading the model";
+    case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return "computing pictures";
     default: return NULL;
     }
 }
@@ -294,7 +343,7 @@ static int stop(struct worker *w, const Muster__Stop *s)
     return ERR_OK;
 }
 
-static int serve(struct worker *w, const Muster__Envelope *m, struct err *err)
+static int serve(struct worker *w, const Muster__Envelope *m, int peer, struct err *err)
 {
     w->comm->doing = name_of(m);
     switch (m->body_case) {
@@ -303,6 +352,11 @@ static int serve(struct worker *w, const Muster__Envelope *m, struct err *err)
     case MUSTER__ENVELOPE__BODY_LOAD: return load(w, m->load, err);
     case MUSTER__ENVELOPE__BODY_STEP: return step(w, m->step, err);
     case MUSTER__ENVELOPE__BODY_STATS_REQUEST: return stats(w, m->stats_request, err);
+    case MUSTER__ENVELOPE__BODY_IMAGE_DESCRIBE: return describe_pictures(w, m->image_describe, err);
+    case MUSTER__ENVELOPE__BODY_IMAGE_LOAD: return load_pictures(w, m->image_load, err);
+    case MUSTER__ENVELOPE__BODY_IMAGE_CHUNK:
+    case MUSTER__ENVELOPE__BODY_IMAGE_DROP:
+    case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return serve_pictures(w, m, peer, err);
     case MUSTER__ENVELOPE__BODY_JOB: {
         struct workerjob job = {.comm = w->comm, .model = &w->model, .message = m->job,
                                 .allreduce = w->options->allreduce};
@@ -324,6 +378,22 @@ static bool given_up(struct worker *w, const volatile int *revoked)
     return now - w->revoked_at > (*revoked == COMM_ALONE ? ALONE_PATIENCE_US : STOP_PATIENCE_US);
 }
 
+/* Between messages: a step of the pictures in the slots. Their queue is looked at before each. */
+static bool paint(struct worker *w)
+{
+    struct err err = {0};
+    bool busy = false;
+    if (w->pictures == NULL || w->failed || (w->comm->revoked != NULL && *w->comm->revoked))
+        return false;
+    w->comm->doing = "computing pictures";
+    w->comm->activity = COMM_WORKING;
+    if (imageworker_turn(w->pictures, &busy, &err) != ERR_OK)
+        send_failure(w, &err);
+    if (busy && w->options->progress != NULL)
+        ++*w->options->progress;
+    return busy;
+}
+
 static void loop(struct worker *w)
 {
     const volatile int *revoked = w->comm->revoked;
@@ -340,11 +410,14 @@ static void loop(struct worker *w)
                 w->exit_code = EXIT_PEER;
                 return;
             }
-            comm_give_way(comm_now_us(w->comm) - idle_since);
+            if (paint(w))
+                idle_since = comm_now_us(w->comm);
+            else
+                comm_give_way(comm_now_us(w->comm) - idle_since);
             continue;
         }
         if (rc == ERR_OK && (!w->failed || m->body_case == MUSTER__ENVELOPE__BODY_STOP))
-            rc = serve(w, m, &err);
+            rc = serve(w, m, peer, &err);
         if (rc != ERR_OK && !w->failed)
             send_failure(w, &err);
         if (w->options->progress != NULL)
@@ -368,6 +441,7 @@ int worker_run(struct comm *comm, const struct worker_options *options)
         send_failure(&w, &err);
     loop(&w);
     workermodel_free(&w.model);
+    imageworker_destroy(w.pictures);
     node_facts_free(&w.facts);
     arena_free(&w.mem);
     return w.exit_code;

@@ -8,6 +8,7 @@
 #define MUSTER_WORKER_H
 
 #include "proto/comm.h"
+#include "proto/sink.h"
 
 struct worker_options {
     const char *version;        /* of the program */
@@ -15,6 +16,7 @@ struct worker_options {
     uint64_t rss_start;         /* resident bytes before the worker began */
     /* Counts messages handled: what the heartbeat shows. May be NULL. */
     volatile uint64_t *progress;
+    const struct sink *sink;    /* where pictures go; may be NULL */
     /* Sums buf [n] over all ranks as MPI_Allreduce does, to be compared with; may be NULL. */
     int (*allreduce)(float *buf, int64_t n);
 };

@@ -1,0 +1,470 @@
+#include "workers/imagepipe.h"
+
+#include "proto/sha256.h"
+#include "workers/models/cliptext.h"
+#include "workers/models/mmdit.h"
+#include "workers/models/pixart.h"
+#include "workers/models/textfile.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CONFIG_MAX = 1 << 20, SIDE_MAX = 4096 };
+
+/* A network's folder: configuration and weights. */
+struct part {
+    char path[PATH_MAX];
+    json_t *config;
+    struct params w;
+    uint64_t size, hash;
+    char **files; int n_files;
+};
+
+struct imagepipe {
+    struct imagepipe_facts facts;
+    struct part text, denoiser;
+    json_t *schedule;               /* scheduler_config.json */
+    const char **words; int n_words;    /* into hints */
+    json_t *hints;                  /* muster.json, or NULL */
+    struct cliptext_config clip;
+    bool pixart;
+    struct mmdit_config mm;
+    struct pixart_config px;
+    int64_t context, pooled;        /* floats of a prompt: [tokens, width], then [pooled], then mask */
+};
+
+/* --- files */
+
+/* Writers of these files put Python's infinities into JSON; a number as large does as well. */
+static void tame_infinity(char *text)
+{
+    static const char name[] = "Infinity", number[] = "1e+00308";
+    for (char *at = text; (at = strstr(at, name)) != NULL; at += sizeof name - 1)
+        memcpy(at, number, sizeof number - 1);
+}
+
+static int read_json(const char *folder, const char *name, json_t **out, struct err *err)
+{
+    char *text;
+    size_t n;
+    json_error_t e;
+    TRY(textfile_read(folder, name, CONFIG_MAX, 1, &text, &n, err));
+    tame_infinity(text);
+    *out = json_loads(text, 0, &e);
+    free(text);
+    if (!json_is_object(*out))
+        return err_set(err, ERR_FORMAT, "%s/%s: line %d: %s", folder, name, e.line,
+                       *out == NULL ? e.text : "no JSON object");
+    return ERR_OK;
+}
+
+static double number_under(const json_t *o, const char *key, double otherwise)
+{
+    const json_t *v = json_object_get(o, key);
+    return json_is_number(v) ? json_number_value(v) : otherwise;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int keep_names(struct part *p, const struct tensorfile *t, struct err *err)
+{
+    p->files = calloc((size_t)t->n_files, sizeof *p->files);
+    for (int i = 0; p->files != NULL && i < t->n_files; i++, p->n_files = i)
+        if ((p->files[i] = strdup(t->path[i])) == NULL)
+            break;
+    return p->files != NULL && p->n_files == t->n_files ? ERR_OK
+                                                        : err_set(err, ERR_NOMEM, "no memory for a path");
+}
+
+static int open_part(struct part *p, const char *folder, const char *name, struct err *err)
+{
+    struct tensorfile t;
+    if (snprintf(p->path, sizeof p->path, "%s/%s", folder, name) >= (int)sizeof p->path)
+        return err_set(err, ERR_INVAL, "%s: the path is too long", folder);
+    if (!is_folder(p->path))
+        return err_set(err, ERR_IO, "%s: no folder %s/ in it: a part of the model is missing", folder,
+                       name);
+    TRY(read_json(p->path, "config.json", &p->config, err));
+    TRY(tensorfile_open(&t, p->path, err));
+    tensorfile_digest(&t, &p->size, &p->hash);
+    int rc = keep_names(p, &t, err);
+    if (rc == ERR_OK)
+        rc = params_load(&p->w, &t, err);
+    tensorfile_close(&t);
+    return rc;
+}
+
+static void close_part(struct part *p)
+{
+    params_free(&p->w);
+    json_decref(p->config);
+    for (int i = 0; i < p->n_files; i++)
+        free(p->files[i]);
+    free(p->files);
+}
+
+/* --- opening */
+
+static int read_denoiser(struct imagepipe *p, struct err *err)
+{
+    struct part *d = &p->denoiser;
+    struct imagepipe_facts *f = &p->facts;
+    const char *name = json_string_value(json_object_get(d->config, "_class_name"));
+    int patches = SIDE_MAX;
+    snprintf(f->kind, sizeof f->kind, "%.60s", name != NULL ? name : "?");
+    p->pixart = strcmp(f->kind, "PixArtTransformer2DModel") == 0;
+    if (!p->pixart && strcmp(f->kind, "SD3Transformer2DModel") != 0)
+        return err_set(err, ERR_FORMAT, "%s: a %s; imagine runs SD3Transformer2DModel and "
+                       "PixArtTransformer2DModel", d->path, f->kind);
+    if (p->pixart) {
+        TRY(pixart_config_read(&p->px, d->config, d->path, err));
+        TRY(pixart_check(&p->px, &d->w, d->path, err));
+        f->channels = p->px.in_channels;
+        f->channels_out = p->px.out_channels;
+        f->patch = p->px.patch;
+        f->side = p->px.sample;
+        p->pooled = p->clip.positions;      /* the mask */
+    } else {
+        TRY(mmdit_config_read(&p->mm, d->config, d->path, err));
+        TRY(mmdit_check(&p->mm, &d->w, d->path, err));
+        f->channels = p->mm.in_channels;
+        f->channels_out = p->mm.out_channels;
+        f->patch = p->mm.patch;
+        f->side = p->mm.sample;
+        patches = p->mm.positions;
+        p->pooled = p->mm.pooled;
+    }
+    f->side_max = patches < SIDE_MAX / f->patch ? patches * f->patch : SIDE_MAX / f->patch * f->patch;
+    int width = p->pixart ? p->px.caption : p->mm.joint;
+    if (width != p->clip.width || (!p->pixart && p->mm.pooled != p->clip.projection))
+        return err_set(err, ERR_FORMAT, "%s: text of width %d (projection %d), the denoiser wants %d (%d)",
+                       p->text.path, p->clip.width, p->clip.projection, width,
+                       p->pixart ? 0 : p->mm.pooled);
+    if ((f->channels != 3 && f->channels != 6) || f->channels_out != 3)
+        return err_set(err, ERR_FORMAT, "%s: %d channels in and %d out; pictures have 3, or 6 beside a small "
+                       "one, and 3 out", d->path, f->channels, f->channels_out);
+    return ERR_OK;
+}
+
+static uint64_t count_parameters(const struct params *w)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < w->n; i++)
+        n += w->p[i].frozen ? 0 : (uint64_t)w->p[i].n;
+    return n;
+}
+
+static int read_scheduler(struct imagepipe *p, const char *folder, struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.4000s/scheduler", folder);
+    if (!is_folder(path))
+        return err_set(err, ERR_IO, "%s: no folder scheduler/ in it: a part of the model is missing",
+                       folder);
+    TRY(read_json(path, "scheduler_config.json", &p->schedule, err));
+    const char *name = json_string_value(json_object_get(p->schedule, "_class_name"));
+    p->facts.solver = name != NULL ? solver_find(name) : NULL;
+    if (p->facts.solver == NULL)
+        return err_set(err, ERR_FORMAT, "%s: a scheduler '%s' is not known", path,
+                       name != NULL ? name : "");
+    return ERR_OK;
+}
+
+static void take_name(struct imagepipe *p, const char *folder)
+{
+    size_t n = strlen(folder);
+    while (n > 1 && folder[n - 1] == '/')
+        n--;
+    size_t begin = n;
+    while (begin > 0 && folder[begin - 1] != '/')
+        begin--;
+    snprintf(p->facts.name, sizeof p->facts.name, "%.*s", (int)(n - begin < 120 ? n - begin : 120),
+             folder + begin);
+}
+
+/* What suits the model, where the folder says so. */
+static int read_hints(struct imagepipe *p, const char *folder, struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.4000s/muster.json", folder);
+    if (access(path, F_OK) != 0)
+        return ERR_OK;
+    TRY(read_json(folder, "muster.json", &p->hints, err));
+    double steps = number_under(p->hints, "steps", 0), guidance = number_under(p->hints, "guidance", 0);
+    if (!(steps >= 0 && steps <= SOLVER_STEPS_MAX) || !(guidance >= 0 && guidance <= 1000))
+        return err_set(err, ERR_FORMAT, "%s: steps %g, guidance %g make no sense", path, steps, guidance);
+    p->facts.steps = (int)steps;
+    p->facts.guidance = guidance;
+    const json_t *words = json_object_get(p->hints, "words");
+    size_t n = json_array_size(words);
+    if (n == 0 || n > 1 << 20)
+        return ERR_OK;
+    if ((p->words = calloc(n, sizeof *p->words)) == NULL)
+        return err_set(err, ERR_NOMEM, "%s: no memory for its words", path);
+    for (size_t i = 0; i < n; i++)
+        if (json_is_string(json_array_get(words, i)))
+            p->words[p->n_words++] = json_string_value(json_array_get(words, i));
+    return ERR_OK;
+}
+
+const char *const *imagepipe_words(const struct imagepipe *p, int *n)
+{
+    *n = p->n_words;
+    return p->words;
+}
+
+static int open_parts(struct imagepipe *p, const char *folder, struct err *err)
+{
+    json_t *index;
+    struct imagepipe_facts *f = &p->facts;
+    TRY(read_json(folder, "model_index.json", &index, err));
+    json_decref(index);
+    take_name(p, folder);
+    TRY(read_hints(p, folder, err));
+    TRY(read_scheduler(p, folder, err));
+    TRY(open_part(&p->text, folder, "text_encoder", err));
+    TRY(cliptext_config_read(&p->clip, p->text.config, p->text.path, err));
+    TRY(open_part(&p->denoiser, folder, "transformer", err));
+    TRY(read_denoiser(p, err));
+    f->tokens = p->clip.positions;
+    f->vocab = p->clip.vocab;
+    f->bos = p->clip.bos;
+    f->eos = p->clip.eos;
+    f->pad = p->clip.pad;
+    f->parameters = count_parameters(&p->text.w) + count_parameters(&p->denoiser.w);
+    p->context = (int64_t)p->clip.positions * p->clip.width;
+    return ERR_OK;
+}
+
+int imagepipe_open(struct imagepipe **out, const char *folder, struct err *err)
+{
+    struct imagepipe *p = calloc(1, sizeof *p);
+    *out = NULL;
+    if (p == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a model");
+    if (!is_folder(folder)) {
+        free(p);
+        return err_set(err, ERR_IO, "%s: no folder of an image model there", folder);
+    }
+    int rc = open_parts(p, folder, err);
+    if (rc != ERR_OK) {
+        imagepipe_close(p);
+        return rc;
+    }
+    *out = p;
+    return ERR_OK;
+}
+
+void imagepipe_close(struct imagepipe *p)
+{
+    if (p == NULL)
+        return;
+    close_part(&p->text);
+    close_part(&p->denoiser);
+    json_decref(p->schedule);
+    json_decref(p->hints);
+    free(p->words);
+    free(p);
+}
+
+const struct imagepipe_facts *imagepipe_facts(const struct imagepipe *p) { return &p->facts; }
+
+void imagepipe_digest(const struct imagepipe *p, uint64_t *size, uint64_t *hash)
+{
+    *size = p->text.size + p->denoiser.size;
+    *hash = p->text.hash * 31 + p->denoiser.hash;
+}
+
+static int hash_file(struct sha256 *s, const char *path, struct err *err)
+{
+    static const size_t piece = 1 << 20;
+    FILE *f = fopen(path, "rb");
+    uint8_t *buf = malloc(piece);
+    size_t n = 0;
+    int rc = f == NULL ? err_set(err, ERR_IO, "%s: cannot be read", path)
+             : buf == NULL ? err_set(err, ERR_NOMEM, "no memory to read %s", path) : ERR_OK;
+    while (rc == ERR_OK && (n = fread(buf, 1, piece, f)) > 0)
+        sha256_add(s, buf, n);
+    if (rc == ERR_OK && ferror(f))
+        rc = err_set(err, ERR_IO, "%s: cannot be read", path);
+    free(buf);
+    if (f != NULL)
+        fclose(f);
+    return rc;
+}
+
+int imagepipe_hash(const struct imagepipe *p, char hex[65], struct err *err)
+{
+    struct sha256 s;
+    uint8_t digest[SHA256_BYTES];
+    sha256_begin(&s);
+    for (int i = 0; i < p->denoiser.n_files; i++)
+        TRY(hash_file(&s, p->denoiser.files[i], err));
+    sha256_end(&s, digest);
+    sha256_hex(digest, hex);
+    return ERR_OK;
+}
+
+/* --- samplers */
+
+/* Does the sampler work on x = (1 - s) x0 + s noise? Its own, or the DPM family over flow sigmas. */
+static bool suits_flow(const struct solver *s)
+{
+    static const char *const others[] = {"dpmpp_2m", "dpmpp_2m_sde", "dpmpp_s", "deis", "unipc"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strcmp(s->name, others[i]) == 0)
+            return true;
+    return s->flow;
+}
+
+static bool is_flow(const struct imagepipe *p)
+{
+    const char *prediction = json_string_value(json_object_get(p->schedule, "prediction_type"));
+    return p->facts.solver->flow ||
+           (prediction != NULL && strcmp(prediction, "flow_prediction") == 0);
+}
+
+static bool suits(const struct imagepipe *p, const struct solver *s)
+{
+    return is_flow(p) ? suits_flow(s) : !s->flow;
+}
+
+void imagepipe_samplers(const struct imagepipe *p, char *out, size_t cap)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int i = 0; solver_table[i] != NULL; i++)
+        if (suits(p, solver_table[i]) && at < cap)
+            at += (size_t)snprintf(out + at, cap - at, "%s%s", at > 0 ? ", " : "", solver_table[i]->name);
+}
+
+/* The shift of a dynamic schedule: linear in the number of tokens. */
+static double dynamic_mu(const struct imagepipe *p, int width, int height)
+{
+    double n0 = number_under(p->schedule, "base_image_seq_len", 256);
+    double n1 = number_under(p->schedule, "max_image_seq_len", 4096);
+    double m0 = number_under(p->schedule, "base_shift", 0.5), m1 = number_under(p->schedule, "max_shift", 1.15);
+    double tokens = (double)(width / p->facts.patch) * (height / p->facts.patch);
+    return n1 > n0 ? m0 + (tokens - n0) * (m1 - m0) / (n1 - n0) : m0;
+}
+
+int imagepipe_settings(const struct imagepipe *p, const struct solver *s, int width, int height,
+                       struct solver_config *c, struct err *err)
+{
+    char names[512];
+    if (!suits(p, s)) {
+        imagepipe_samplers(p, names, sizeof names);
+        return err_set(err, ERR_INVAL, "sampler %s does not suit this model; these do: %s", s->name, names);
+    }
+    *c = solver_config_default(s);
+    TRY(solver_config_read(c, p->schedule, err));
+    if (is_flow(p) && !s->flow) {
+        c->prediction = PREDICT_FLOW;
+        c->sigmas = SIGMA_FLOW;
+    }
+    if (s != p->facts.solver) {         /* the algorithm is the sampler's, not the folder's */
+        struct solver_config own = solver_config_default(s);
+        c->algorithm = own.algorithm;
+        c->order = own.order;
+        c->variant = own.variant;
+    }
+    if (c->dynamic_shift)
+        c->mu = dynamic_mu(p, width, height);
+    return ERR_OK;
+}
+
+/* --- the networks */
+
+int64_t imagepipe_prompt_floats(const struct imagepipe *p) { return p->context + p->pooled; }
+
+static void one_part_a_sample(struct nn *nn, int n)
+{
+    int64_t begin[NN_PARTS_MAX + 1];
+    for (int i = 0; i <= n; i++)
+        begin[i] = i;
+    nn_reset(nn);
+    nn_set_parts(nn, n, begin);
+}
+
+int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, int n, float *out,
+                     struct err *err)
+{
+    int l = p->clip.positions;
+    struct cliptext_out text;
+    if (n < 1 || n > l)
+        return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, l);
+    one_part_a_sample(nn, 1);
+    int32_t *padded = nn_take(nn, (size_t)l * sizeof *padded);
+    for (int i = 0; i < l; i++)
+        padded[i] = i < n && ids[i] <= INT32_MAX ? (int32_t)ids[i] : i < n ? -1 : p->clip.pad;
+    params_begin(&p->text.w);
+    TRY(cliptext_forward(nn, &p->clip, &p->text.w, p->text.path, padded, 1, l, &text, err));
+    memcpy(out, text.hidden->data, (size_t)p->context * sizeof *out);
+    if (p->pixart)
+        for (int i = 0; i < l; i++)
+            out[p->context + i] = i < n ? 1 : 0;
+    else if (text.embeds != NULL)
+        memcpy(out + p->context, text.embeds->data, (size_t)p->pooled * sizeof *out);
+    else
+        return err_set(err, ERR_FORMAT, "%s: no text_projection in it", p->text.path);
+    return ERR_OK;
+}
+
+/* [n, count] of the prompts' floats from `at` on. */
+static struct nn_tensor *gather(struct nn *nn, const float *const *prompts, int64_t at, int n_dims,
+                                const int64_t *shape)
+{
+    struct nn_tensor *t = nn_new(nn, n_dims, shape);
+    int64_t count = t->n / shape[0];
+    for (int64_t i = 0; i < shape[0]; i++)
+        memcpy(t->data + i * count, prompts[i] + at, (size_t)count * sizeof(float));
+    return t;
+}
+
+static int run_pixart(struct imagepipe *p, struct nn *nn, struct nn_tensor *x, struct nn_tensor *caption,
+                      const double *times, const float *const *prompts, struct nn_tensor **out,
+                      struct err *err)
+{
+    int64_t n = x->shape[0], l = p->clip.positions;
+    uint8_t *mask = nn_take(nn, (size_t)(n * l));
+    double *sizes = nn_take(nn, (size_t)n * 3 * sizeof *sizes), *aspect = sizes + 2 * n;
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t k = 0; k < l; k++)
+            mask[i * l + k] = prompts[i][p->context + k] != 0;
+        sizes[2 * i] = (double)x->shape[2];
+        sizes[2 * i + 1] = (double)x->shape[3];
+        aspect[i] = (double)x->shape[2] / (double)x->shape[3];
+    }
+    struct pixart_input in = {x, caption, times, mask, p->px.sizes ? sizes : NULL,
+                              p->px.sizes ? aspect : NULL};
+    return pixart_forward(nn, &p->px, &p->denoiser.w, p->denoiser.path, &in, out, err);
+}
+
+int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
+                      const double *times, const float *const *prompts, const float **out,
+                      struct err *err)
+{
+    struct nn_tensor *answer;
+    const int64_t shape[4] = {n, p->facts.channels, height, width};
+    const int64_t text_shape[3] = {n, p->clip.positions, p->clip.width}, pooled_shape[2] = {n, p->pooled};
+    ASSERT(n >= 1 && n <= NN_PARTS_MAX);
+    one_part_a_sample(nn, n);
+    params_begin(&p->denoiser.w);
+    struct nn_tensor *in = nn_input(nn, (float *)(uintptr_t)x, 4, shape);
+    struct nn_tensor *context = gather(nn, prompts, 0, 3, text_shape);
+    if (p->pixart)
+        TRY(run_pixart(p, nn, in, context, times, prompts, &answer, err));
+    else
+        TRY(mmdit_forward(nn, &p->mm, &p->denoiser.w, p->denoiser.path, in, times, context,
+                          gather(nn, prompts, p->context, 2, pooled_shape), &answer, err));
+    *out = answer->data;
+    return ERR_OK;
+}

@@ -1,0 +1,60 @@
+/* imagepipe.h - a folder of an image model as its parts: text encoder, denoiser, scheduler settings.
+ * Why:    the worker's loop over pictures must not know whose network answers.
+ * Folder: model_index.json, scheduler/, transformer/ (SD3Transformer2DModel or PixArtTransformer2DModel,
+ *         in pixel space), text_encoder/ (CLIP), tokenizer/ where it has one; muster.json, optional:
+ *         {"steps", "guidance": what suits the model, "words": what its captions were made of}.
+ * Shapes: latents [n, channels, height, width]; what a prompt becomes is one block of floats,
+ *         imagepipe_prompt_floats of them.
+ * Owner:  the pipe owns weights and configuration.
+ * Ranks:  not collective: each rank holds the whole model. */
+#ifndef MUSTER_IMAGEPIPE_H
+#define MUSTER_IMAGEPIPE_H
+
+#include "workers/diffusion/solver.h"
+#include "workers/models/nn.h"
+
+struct imagepipe;
+
+struct imagepipe_facts {
+    char name[128], kind[64];       /* the folder's own name; the network's class */
+    uint64_t parameters;
+    int channels, channels_out;     /* that the denoiser sees and answers */
+    int patch, side, side_max;      /* in pixels: trained for; at most */
+    int tokens, vocab, bos, eos, pad;
+    const struct solver *solver;    /* the folder's */
+    int steps; double guidance;     /* that suit the model by muster.json, 0: unknown */
+};
+
+int imagepipe_open(struct imagepipe **p, const char *folder, struct err *err);
+void imagepipe_close(struct imagepipe *p);      /* accepts NULL */
+const struct imagepipe_facts *imagepipe_facts(const struct imagepipe *p);
+
+/* Words that its captions had in training (muster.json, "words"), [*n]; NULL when nobody says. */
+const char *const *imagepipe_words(const struct imagepipe *p, int *n);
+
+/* SHA-256 of the denoiser's files, in hex. Reads them whole. */
+int imagepipe_hash(const struct imagepipe *p, char hex[65], struct err *err);
+/* Size of all weights and a hash of their headers, as tensorfile_digest. */
+void imagepipe_digest(const struct imagepipe *p, uint64_t *size, uint64_t *hash);
+
+/* Settings of sampler `s` for this model: its own where the folder names it, else the sampler's defaults
+ * with the model's noise table and prediction. ERR_INVAL when the two do not go together (a flow model
+ * under DDIM). width, height in pixels: a dynamic shift depends on them. */
+int imagepipe_settings(const struct imagepipe *p, const struct solver *s, int width, int height,
+                       struct solver_config *c, struct err *err);
+/* Names of the samplers that suit the model, "a, b, c". */
+void imagepipe_samplers(const struct imagepipe *p, char *out, size_t cap);
+
+/* Floats of one encoded prompt. */
+int64_t imagepipe_prompt_floats(const struct imagepipe *p);
+/* ids [n], begin and end included, at most facts.tokens -> out [prompt_floats]. nn is reset. */
+int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, int n, float *out,
+                     struct err *err);
+
+/* One call of the denoiser on n pictures: x [n, c, h, w], times [n], prompts [n] pointers to encoded
+ * prompts -> *out [n, c_out, h, w], in nn's memory until its next reset. nn is reset first. */
+int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
+                      const double *times, const float *const *prompts, const float **out,
+                      struct err *err);
+
+#endif

@@ -1,0 +1,43 @@
+/* imageslot.h - one picture in the making: its task, schedule, sampler state, where it is.
+ * Shapes: x, noise, clean [channels, height, width]; mask [height, width], 1 is painted anew.
+ * Owner:  a slot owns its memory and keeps it for the next picture.
+ * Ranks:  not collective. */
+#ifndef MUSTER_IMAGESLOT_H
+#define MUSTER_IMAGESLOT_H
+
+#include "muster.pb-c.h"
+#include "proto/arena.h"
+#include "workers/promptcache.h"
+
+struct imageslot {
+    bool used, guided;
+    struct arena mem;
+    Muster__ImageTask *task;            /* in mem */
+    struct solver_plan plan;
+    struct solver_state state;
+    int call;                           /* the next one */
+    int channels, height, width;
+    int64_t n;                          /* numbers of x */
+    float *floats; int64_t cap;         /* all that follows */
+    float *x, *noise, *clean, *mask;    /* clean, mask: NULL without a first picture, without a mask */
+    float *beside;                      /* [3, height, width] that the network sees beside x, or NULL */
+    struct prompt *prompt, *negative;   /* negative: NULL where another rank computes that half */
+    float *mixed;                       /* the prompt between two, or NULL */
+    double used_us;
+};
+
+/* A task in its packed form (an Envelope with a chunk of one) takes the slot; all but the prompts. */
+int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uint8_t *bytes, size_t n,
+                    struct err *err);
+/* What the network is to see at this call: into x [channels of the model, h, w]; returns the time. */
+double imageslot_input(const struct imageslot *s, float *x);
+/* One step with the network's answers; uncond NULL: no guidance. scratch [2 n]. */
+void imageslot_advance(struct imageslot *s, const float *cond, const float *uncond, float *scratch);
+bool imageslot_done(const struct imageslot *s);
+/* The picture, 8-bit [height, width, 3]. */
+void imageslot_pixels(const struct imageslot *s, uint8_t *rgb);
+/* Free for the next picture. */
+void imageslot_end(struct imageslot *s);
+void imageslot_free(struct imageslot *s);
+
+#endif

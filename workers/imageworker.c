@@ -1,0 +1,584 @@
+#include "workers/imageworker.h"
+
+#include "proto/wire.h"
+#include "workers/imageslot.h"
+#include "workers/kernels/linear.h"
+#include "workers/models/modelconfig.h"
+#include "workers/node.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS_MAX = NN_PARTS_MAX / 2, PROMPTS_KEPT = 64, TOKENIZER_MAX = 64 << 20 };
+
+/* A task that waits, as it came. */
+struct waiting { struct waiting *next; uint64_t task; size_t n; uint8_t bytes[]; };
+
+struct imageworker {
+    struct comm *comm;
+    const struct sink *sink;
+    struct imagepipe *pipe;
+    struct nn nn;
+    struct team team;
+    bool loaded;
+    int helper;                         /* rank of the unconditional halves, -1 none */
+    struct imageslot *slot; int n_slots;
+    struct waiting *first, **last;
+    struct promptcache prompts;
+    /* of one step: */
+    float *in, *scratch, *other; int64_t in_cap;        /* other: the helper's answer */
+    uint8_t *rgb; size_t rgb_cap;
+    double used_us;
+};
+
+int imageworker_new(struct imageworker **out, struct comm *comm, const struct sink *sink, struct err *err)
+{
+    struct imageworker *w = calloc(1, sizeof *w);
+    if ((*out = w) == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for pictures");
+    w->comm = comm;
+    w->sink = sink;
+    w->helper = -1;
+    w->last = &w->first;
+    return ERR_OK;
+}
+
+static void drop_slots(struct imageworker *w)
+{
+    for (int i = 0; i < w->n_slots; i++)
+        imageslot_free(&w->slot[i]);
+    free(w->slot);
+    w->slot = NULL;
+    w->n_slots = 0;
+    promptcache_free(&w->prompts);
+    if (w->loaded)
+        nn_free(&w->nn);
+    w->loaded = false;
+}
+
+void imageworker_destroy(struct imageworker *w)
+{
+    if (w == NULL)
+        return;
+    for (struct waiting *t = w->first, *next; t != NULL; t = next) {
+        next = t->next;
+        free(t);
+    }
+    drop_slots(w);
+    imagepipe_close(w->pipe);
+    free(w->in);
+    free(w->scratch);
+    free(w->other);
+    free(w->rgb);
+    free(w);
+}
+
+/* --- the model */
+
+static int tokenizer_of(const char *folder, uint8_t **bytes, size_t *n, struct err *err)
+{
+    struct tensorfile none = {0};
+    char path[4096 + 16];
+    snprintf(path, sizeof path, "%.4096s/tokenizer", folder);
+    return model_tokenizer_bytes(&none, path, bytes, n, err);
+}
+
+/* Words that training saw, as the folder tells them; a folder need not. */
+static void add_words(const struct imagepipe *pipe, struct arena *mem, Muster__ImageSpec *s)
+{
+    int n = 0;
+    const char *const *words = imagepipe_words(pipe, &n);
+    char **list = n > 0 ? arena_take(mem, (size_t)n * sizeof *list) : NULL;
+    for (int i = 0; list != NULL && i < n; i++)
+        list[i] = (char *)(uintptr_t)words[i];
+    s->words = list;
+    s->n_words = list != NULL ? (size_t)n : 0;
+}
+
+static int fill_spec(struct imageworker *w, const char *path, struct arena *mem, Muster__ImageSpec **out,
+                     struct err *err)
+{
+    enum { NAMES = 512 };
+    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
+    Muster__ImageSpec *s = arena_take(mem, sizeof *s);
+    char *hash = arena_take(mem, 65), *samplers = arena_take(mem, NAMES);
+    uint8_t *bytes = NULL;
+    if (s == NULL || hash == NULL || samplers == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a model's description");
+    muster__image_spec__init(s);
+    TRY(imagepipe_hash(w->pipe, hash, err));
+    imagepipe_samplers(w->pipe, samplers, NAMES);
+    s->name = (char *)(uintptr_t)f->name;
+    s->kind = (char *)(uintptr_t)f->kind;
+    s->hash = hash;
+    s->samplers = samplers;
+    s->sampler = (char *)(uintptr_t)f->solver->name;
+    s->parameters = f->parameters;
+    s->width = s->height = (uint32_t)f->side;
+    s->multiple = (uint32_t)f->patch;
+    s->largest = (uint32_t)f->side_max;
+    s->tokens = (uint32_t)f->tokens;
+    s->vocab = (uint32_t)f->vocab;
+    s->bos = f->bos;
+    s->eos = f->eos;
+    s->steps = (uint32_t)f->steps;
+    s->guidance = f->guidance;
+    s->low = f->channels == 6 ? (uint32_t)f->side / 2 : 0;
+    add_words(w->pipe, mem, s);
+    TRY(tokenizer_of(path, &bytes, &s->tokenizer.len, err));
+    s->tokenizer.data = arena_take(mem, s->tokenizer.len + 1);
+    int rc = s->tokenizer.data == NULL ? err_set(err, ERR_NOMEM, "no memory for the tokenizer") : ERR_OK;
+    if (rc == ERR_OK)
+        memcpy(s->tokenizer.data, bytes, s->tokenizer.len);
+    free(bytes);
+    *out = s;
+    return rc;
+}
+
+int imageworker_describe(struct imageworker *w, const char *path, struct arena *mem,
+                         Muster__ImageSpec **spec, Muster__FileDigest *digest, struct err *err)
+{
+    drop_slots(w);
+    imagepipe_close(w->pipe);
+    w->pipe = NULL;
+    TRY(imagepipe_open(&w->pipe, path, err));
+    digest->rank = (uint32_t)w->comm->self;
+    imagepipe_digest(w->pipe, &digest->size, &digest->hash);
+    return w->comm->self == 0 ? fill_spec(w, path, mem, spec, err) : ERR_OK;
+}
+
+/* This rank's place: first of a replica (with a helper or without), or second. */
+static int find_place(struct imageworker *w, const Muster__ImageLoad *l, bool *first, struct err *err)
+{
+    *first = false;
+    w->helper = -1;
+    for (size_t i = 0; i < l->n_replicas; i++) {
+        const Muster__ImageReplica *r = l->replicas[i];
+        if (r->n_ranks < 1 || r->n_ranks > 2)
+            return err_set(err, ERR_PEER, "a replica of %zu ranks", r->n_ranks);
+        if (r->ranks[0] != (uint32_t)w->comm->self)
+            continue;
+        *first = true;
+        w->helper = r->n_ranks > 1 ? (int)r->ranks[1] : -1;
+        if (w->helper >= w->comm->n_workers)
+            return err_set(err, ERR_PEER, "rank %d is not among the workers", w->helper);
+    }
+    return ERR_OK;
+}
+
+int imageworker_load(struct imageworker *w, const Muster__ImageLoad *l, int threads, Muster__Loaded *done,
+                     struct err *err)
+{
+    int isa = isa_named(l->isa);
+    bool first;
+    if (w->pipe == NULL)
+        return err_set(err, ERR_PEER, "a model is loaded that was not described");
+    if (isa < 0 || (enum isa)isa > isa_detect())
+        return err_set(err, ERR_PEER, "this rank cannot run instruction set '%s'", l->isa);
+    if (l->slots < 1 || l->slots > SLOTS_MAX)
+        return err_set(err, ERR_INVAL, "%u pictures at a time: 1 to %d are possible", l->slots, SLOTS_MAX);
+    TRY(find_place(w, l, &first, err));
+    drop_slots(w);
+    omp_set_num_threads(threads);
+    linear_disable(l->refused, l->blas_tiles);
+    team_init(&w->team, threads);
+    nn_init(&w->nn, kernels_get((enum isa)isa), &w->team);
+    w->loaded = true;
+    TRY(promptcache_init(&w->prompts, 3 * (int)l->slots + PROMPTS_KEPT, err));
+    if ((w->slot = calloc(l->slots, sizeof *w->slot)) == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for pictures");
+    w->n_slots = (int)l->slots;
+    done->weights_bytes = imagepipe_facts(w->pipe)->parameters * sizeof(float);
+    if (w->sink == NULL || l->sink == NULL)
+        return ERR_OK;
+    return w->sink->open(w->sink->ctx, l->sink, w->comm->self, err);
+}
+
+/* --- tasks come */
+
+static int queue_task(struct imageworker *w, Muster__ImageTask *t, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__ImageChunk one = MUSTER__IMAGE_CHUNK__INIT;
+    one.n_tasks = 1;
+    one.tasks = &t;
+    m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_CHUNK;
+    m.image_chunk = &one;
+    size_t n = wire_packed_size(&m);
+    struct waiting *q = malloc(sizeof *q + n);
+    if (q == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a picture's task");
+    q->next = NULL;
+    q->task = t->task;
+    q->n = wire_pack(&m, q->bytes);
+    *w->last = q;
+    w->last = &q->next;
+    return ERR_OK;
+}
+
+int imageworker_chunk(struct imageworker *w, const Muster__ImageChunk *c, struct err *err)
+{
+    if (w->n_slots == 0)
+        return err_set(err, ERR_PEER, "pictures came before a model was loaded");
+    for (size_t i = 0; i < c->n_tasks; i++)
+        TRY(queue_task(w, c->tasks[i], err));
+    return ERR_OK;
+}
+
+static void take_first(struct imageworker *w)
+{
+    struct waiting *q = w->first;
+    w->first = q->next;
+    if (w->first == NULL)
+        w->last = &w->first;
+    free(q);
+}
+
+static int send_done(struct imageworker *w, const struct sink_done *d, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__ImageDone out = MUSTER__IMAGE_DONE__INIT;
+    out.task = d->task;
+    out.rank = (uint32_t)w->comm->self;
+    out.code = d->code;
+    out.message = (char *)(uintptr_t)d->message;
+    out.file = (char *)(uintptr_t)d->file;
+    out.offset = d->offset;
+    out.bytes = d->bytes;
+    if (d->code == ERR_OK)
+        out.sha256 = (ProtobufCBinaryData){sizeof d->sha256, (uint8_t *)(uintptr_t)d->sha256};
+    out.compute_us = w->used_us;
+    w->used_us = 0;
+    m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_DONE;
+    m.image_done = &out;
+    return wire_send(w->comm, comm_coordinator(w->comm), COMM_CONTROL, &m, err);
+}
+
+int imageworker_drop(struct imageworker *w, struct err *err)
+{
+    while (w->first != NULL) {
+        struct sink_done d = {.task = w->first->task, .code = ERR_CANCELLED};
+        TRY(send_done(w, &d, err));
+        take_first(w);
+    }
+    return ERR_OK;
+}
+
+/* --- prompts */
+
+static int get_prompt(struct imageworker *w, const uint32_t *ids, size_t n, struct prompt **out,
+                      struct err *err)
+{
+    int most = imagepipe_facts(w->pipe)->tokens;
+    if (n < 1 || n > (size_t)most)
+        return err_set(err, ERR_INVAL, "a prompt of %zu tokens; the text encoder takes 1 to %d", n, most);
+    return promptcache_get(&w->prompts, w->pipe, &w->nn, ids, (int)n, out, err);
+}
+
+static int mix_prompts(struct imageworker *w, struct imageslot *s, struct err *err)
+{
+    struct prompt *to;
+    TRY(get_prompt(w, s->task->ids_to, s->task->n_ids_to, &to, err));
+    float share = (float)s->task->prompt_mix;
+    for (int64_t i = 0; i < imagepipe_prompt_floats(w->pipe); i++)
+        s->mixed[i] = (1 - share) * s->prompt->values[i] + share * to->values[i];
+    promptcache_put(to);
+    return ERR_OK;
+}
+
+static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *err)
+{
+    TRY(imageslot_begin(s, w->pipe, w->first->bytes, w->first->n, err));
+    const Muster__ImageTask *t = s->task;
+    TRY(get_prompt(w, t->ids, t->n_ids, &s->prompt, err));
+    if (t->n_ids_to > 0)
+        TRY(mix_prompts(w, s, err));
+    if (s->guided && w->helper < 0)
+        TRY(get_prompt(w, t->negative, t->n_negative, &s->negative, err));
+    take_first(w);
+    return ERR_OK;
+}
+
+static int fill_slots(struct imageworker *w, struct err *err)
+{
+    for (int i = 0; i < w->n_slots && w->first != NULL; i++)
+        if (!w->slot[i].used)
+            TRY(begin_slot(w, &w->slot[i], err));
+    return ERR_OK;
+}
+
+/* --- one step */
+
+/* Slots of one size, and their samples: a conditional one each, then the unconditional ones. */
+struct step {
+    struct imageslot *member[SLOTS_MAX];
+    int n, n_samples, n_guided;
+    int64_t floats, answer;             /* of a sample that goes in, that comes out */
+    double times[2 * SLOTS_MAX];
+    const float *prompts[2 * SLOTS_MAX];
+    const float *out;
+    struct imageworker *worker;
+    int rc;
+    struct err *err;
+};
+
+static int room_for(struct imageworker *w, int64_t floats, struct err *err)
+{
+    if (w->in_cap >= floats)
+        return ERR_OK;
+    free(w->in);
+    free(w->scratch);
+    free(w->other);
+    w->in = malloc((size_t)floats * sizeof *w->in);
+    w->scratch = malloc((size_t)floats * sizeof *w->scratch);
+    /* a helper's answer comes as a message with a header */
+    w->other = aligned_alloc(64, ((size_t)floats * sizeof *w->other + WIRE_HEADER_MAX + 63) / 64 * 64);
+    w->in_cap = w->in != NULL && w->scratch != NULL && w->other != NULL ? floats : 0;
+    return w->in_cap > 0 ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for a step of pictures");
+}
+
+static int gather(struct imageworker *w, struct step *s, struct err *err)
+{
+    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
+    const struct imageslot *first = NULL;
+    for (int i = 0; i < w->n_slots; i++) {
+        struct imageslot *k = &w->slot[i];
+        if (first == NULL && k->used)
+            first = k;
+        if (k->used && k->width == first->width && k->height == first->height)
+            s->member[s->n++] = k;
+    }
+    s->answer = first->n;
+    s->floats = (int64_t)f->channels * first->width * first->height;
+    TRY(room_for(w, 2 * (int64_t)w->n_slots * s->floats, err));
+    for (int i = 0; i < s->n; i++) {
+        s->times[i] = imageslot_input(s->member[i], w->in + i * s->floats);
+        s->prompts[i] = s->member[i]->mixed != NULL ? s->member[i]->mixed : s->member[i]->prompt->values;
+    }
+    s->n_samples = s->n;
+    for (int i = 0; i < s->n; i++) {
+        if (!s->member[i]->guided)
+            continue;
+        s->n_guided++;
+        if (w->helper >= 0)
+            continue;
+        memcpy(w->in + s->n_samples * s->floats, w->in + i * s->floats, (size_t)s->floats * sizeof *w->in);
+        s->times[s->n_samples] = s->times[i];
+        s->prompts[s->n_samples++] = s->member[i]->negative->values;
+    }
+    return ERR_OK;
+}
+
+static void denoise(void *arg)
+{
+    struct step *s = arg;
+    struct imageworker *w = s->worker;
+    int height = s->member[0] != NULL ? s->member[0]->height : 0;
+    int width = s->member[0] != NULL ? s->member[0]->width : 0;
+    s->rc = imagepipe_denoise(w->pipe, &w->nn, s->n_samples, w->in, height, width, s->times, s->prompts,
+                              &s->out, s->err);
+}
+
+/* The unconditional halves to the second rank. */
+static int ask_helper(struct imageworker *w, struct step *s, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__ImageHalf h = MUSTER__IMAGE_HALF__INIT;
+    Muster__ImageTask prompt[SLOTS_MAX], *list[SLOTS_MAX];
+    double times[SLOTS_MAX];
+    float *x = w->in + s->n * s->floats;        /* the places of the halves that are not made here */
+    for (int i = 0, k = 0; i < s->n; i++) {
+        if (!s->member[i]->guided)
+            continue;
+        muster__image_task__init(list[k] = &prompt[k]);
+        prompt[k].negative = s->member[i]->task->negative;
+        prompt[k].n_negative = s->member[i]->task->n_negative;
+        times[k] = s->times[i];
+        memcpy(x + k++ * s->floats, w->in + i * s->floats, (size_t)s->floats * sizeof *x);
+    }
+    h.n = (uint32_t)s->n_guided;
+    h.height = (uint32_t)s->member[0]->height;
+    h.width = (uint32_t)s->member[0]->width;
+    h.n_times = h.n_prompts = (size_t)s->n_guided;
+    h.times = times;
+    h.prompts = list;
+    h.data = (ProtobufCBinaryData){(size_t)(s->n_guided * s->floats) * sizeof *x, (uint8_t *)x};
+    m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_HALF;
+    m.image_half = &h;
+    return wire_send(w->comm, w->helper, COMM_CONTROL, &m, err);
+}
+
+static int hear_helper(struct imageworker *w, const struct step *s, const float **uncond, struct err *err)
+{
+    struct wire_tensor t;
+    size_t got, cap = (size_t)w->in_cap * sizeof(float) + WIRE_HEADER_MAX;
+    TRY(comm_recv(w->comm, w->helper, COMM_DP, w->other, cap, &got, err));
+    TRY(wire_tensor_view((const uint8_t *)w->other, got, w->comm->epoch, &t, err));
+    if (t.dtype != WIRE_F32 || t.data_bytes != (size_t)(s->n_guided * s->answer) * sizeof(float))
+        return err_set(err, ERR_PEER, "rank %d could not compute its half of the guidance", w->helper);
+    *uncond = t.data;
+    return ERR_OK;
+}
+
+/* --- pictures go */
+
+static int deliver(struct imageworker *w, struct imageslot *s, struct err *err)
+{
+    Muster__Picture p = MUSTER__PICTURE__INIT;
+    Muster__Pixels pixels = MUSTER__PIXELS__INIT;
+    size_t n = (size_t)s->width * (size_t)s->height * 3;
+    if (w->sink == NULL)
+        return err_set(err, ERR_PEER, "a picture is done and there is no place for it");
+    if (w->rgb_cap < n) {
+        free(w->rgb);
+        w->rgb_cap = n;
+        if ((w->rgb = malloc(n)) == NULL) {
+            w->rgb_cap = 0;
+            return err_set(err, ERR_NOMEM, "no memory for a picture");
+        }
+    }
+    imageslot_pixels(s, w->rgb);
+    pixels.width = (uint32_t)s->width;
+    pixels.height = (uint32_t)s->height;
+    pixels.channels = 3;
+    pixels.data = (ProtobufCBinaryData){n, w->rgb};
+    p.task = s->task->task;
+    p.file = s->task->file;
+    p.n_notes = s->task->n_notes;
+    p.notes = s->task->notes;
+    p.pixels = &pixels;
+    int rc = w->sink->put(w->sink->ctx, &p, err);
+    imageslot_end(s);
+    return rc;
+}
+
+static int advance(struct imageworker *w, struct step *s, const float *uncond, struct err *err)
+{
+    for (int i = 0, k = 0; i < s->n; i++) {
+        struct imageslot *m = s->member[i];
+        const float *u = m->guided ? uncond + k++ * s->answer : NULL;
+        imageslot_advance(m, s->out + i * s->answer, u, w->scratch);
+        if (imageslot_done(m))
+            TRY(deliver(w, m, err));
+    }
+    return ERR_OK;
+}
+
+static int step(struct imageworker *w, struct err *err)
+{
+    struct step s = {.worker = w, .err = err};
+    int64_t begun = comm_now_us(w->comm);
+    TRY(gather(w, &s, err));
+    const float *uncond = NULL;
+    bool asked = w->helper >= 0 && s.n_guided > 0;
+    if (asked)
+        TRY(ask_helper(w, &s, err));
+    team_enter(&w->team, denoise, &s);
+    TRY(s.rc);
+    if (asked)
+        TRY(hear_helper(w, &s, &uncond, err));
+    else
+        uncond = s.out + s.n * s.answer;
+    int rc = advance(w, &s, uncond, err);
+    w->used_us += (double)(comm_now_us(w->comm) - begun);
+    return rc;
+}
+
+/* Pictures that need no step at all: --strength so small that none is left. */
+static int deliver_finished(struct imageworker *w, struct err *err)
+{
+    for (int i = 0; i < w->n_slots; i++)
+        if (w->slot[i].used && imageslot_done(&w->slot[i]))
+            TRY(deliver(w, &w->slot[i], err));
+    return ERR_OK;
+}
+
+int imageworker_turn(struct imageworker *w, bool *busy, struct err *err)
+{
+    struct sink_done d;
+    bool any = false;
+    *busy = false;
+    while (w->sink != NULL && w->sink->take(w->sink->ctx, &d))
+        TRY(send_done(w, &d, err));
+    TRY(fill_slots(w, err));
+    TRY(deliver_finished(w, err));
+    for (int i = 0; i < w->n_slots; i++)
+        any |= w->slot[i].used;
+    if (any)
+        TRY(step(w, err));
+    *busy = any || w->first != NULL;
+    return ERR_OK;
+}
+
+/* --- the other half */
+
+static int answer_half(struct imageworker *w, const float *data, int n, int64_t floats, int peer,
+                       struct err *err)
+{
+    struct wire_tensor t = {.dtype = WIRE_F32, .n_dims = 2, .shape = {(uint64_t)n, (uint64_t)floats},
+                            .data_bytes = (size_t)(n * floats) * sizeof *data};
+    uint8_t *msg = aligned_alloc(64, (WIRE_HEADER_MAX + t.data_bytes + 63) / 64 * 64);
+    void *at;
+    if (msg == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for an answer");
+    size_t size = wire_tensor_begin(msg, w->comm->epoch, &t, &at);
+    if (t.data_bytes > 0)
+        memcpy(at, data, t.data_bytes);
+    int rc = comm_send(w->comm, peer, COMM_DP, msg, size, err);
+    free(msg);
+    return rc;
+}
+
+/* Shapes a message's step like one of this rank's own. */
+static int check_half(struct imageworker *w, const Muster__ImageHalf *h, struct err *err)
+{
+    const struct imagepipe_facts *f = w->pipe != NULL ? imagepipe_facts(w->pipe) : NULL;
+    if (f == NULL || w->n_slots == 0 || h->n < 1 || h->n > SLOTS_MAX || h->n_times != h->n ||
+        h->n_prompts != h->n || h->height < 1 || h->height > (uint32_t)f->side_max || h->width < 1 ||
+        h->width > (uint32_t)f->side_max || h->height % (uint32_t)f->patch != 0 ||
+        h->width % (uint32_t)f->patch != 0 ||
+        h->data.len != (size_t)h->n * (size_t)f->channels * h->height * h->width * sizeof(float))
+        return err_set(err, ERR_PEER, "half of a step that does not fit the model");
+    return ERR_OK;
+}
+
+static int compute_half(struct imageworker *w, const Muster__ImageHalf *h, struct step *s, struct err *err)
+{
+    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
+    struct prompt *held[SLOTS_MAX] = {0};
+    struct imageslot shape = {.height = (int)h->height, .width = (int)h->width};
+    int rc = ERR_OK;
+    s->floats = (int64_t)f->channels * h->height * h->width;
+    s->answer = (int64_t)f->channels_out * h->height * h->width;
+    s->n_samples = (int)h->n;
+    s->member[0] = &shape;
+    TRY(room_for(w, (int64_t)h->n * s->floats, err));
+    memcpy(w->in, h->data.data, h->data.len);
+    for (uint32_t i = 0; i < h->n && rc == ERR_OK; i++) {
+        rc = get_prompt(w, h->prompts[i]->negative, h->prompts[i]->n_negative, &held[i], err);
+        s->prompts[i] = rc == ERR_OK ? held[i]->values : NULL;
+        s->times[i] = h->times[i];
+    }
+    if (rc == ERR_OK) {
+        team_enter(&w->team, denoise, s);
+        rc = s->rc;
+    }
+    for (uint32_t i = 0; i < h->n; i++)
+        promptcache_put(held[i]);
+    return rc;
+}
+
+int imageworker_half(struct imageworker *w, const Muster__ImageHalf *h, int peer, struct err *err)
+{
+    struct step s = {.worker = w, .err = err};
+    int rc = peer >= 0 && peer < w->comm->n_workers ? check_half(w, h, err)
+                                                     : err_set(err, ERR_PEER, "half of a step from party %d", peer);
+    if (rc == ERR_OK)
+        rc = compute_half(w, h, &s, err);
+    if (rc == ERR_OK)
+        return answer_half(w, s.out, s.n_samples, s.answer, peer, err);
+    answer_half(w, NULL, 0, 0, peer, NULL);     /* so that the other one does not wait in vain */
+    return rc;
+}
