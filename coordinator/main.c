@@ -5,6 +5,7 @@
 #define _GNU_SOURCE     /* sched_getaffinity, CPU_COUNT */
 #include "coordinator/cluster/interrupt.h"
 #include "coordinator/commands/command.h"
+#include "coordinator/image/filesink.h"
 #include "proto/comm.h"
 #include "proto/control.h"
 #include "proto/log.h"
@@ -132,8 +133,12 @@ static int run_ranks(const struct command *command, void *options, uint64_t rss_
     struct coordinator c = {.command = command, .options = options};
     struct party worker = {0};
     struct err err = {0};
+    struct filesink *files = NULL;
+    struct sink sink;
     pthread_t thread;
     int rank = comm_mpi_rank(), coordinates = rank == 0;
+    if (filesink_new(&files, &sink, &err) != ERR_OK)
+        return complain(EXIT_NOFIT, err.msg);
     if (open_party(&worker, rank, &err) != ERR_OK ||
         (coordinates && open_party(&c.party, comm_mpi_size(), &err) != ERR_OK))
         return complain(EXIT_PEER, err.msg);
@@ -142,8 +147,9 @@ static int run_ranks(const struct command *command, void *options, uint64_t rss_
     const char *version = getenv("MUSTER_TEST_VERSION");    /* so that tests can be of two versions */
     struct worker_options o = {.version = version != NULL ? version : MUSTER_VERSION,
                                .local_ranks = local_ranks(),
-                               .rss_start = rss_start, .allreduce = allreduce};
+                               .rss_start = rss_start, .allreduce = allreduce, .sink = &sink};
     int code = worker_run(&worker.comm, &o);
+    filesink_destroy(files);
     int revoked = *worker.comm.revoked;
     if (coordinates) {
         pthread_join(thread, NULL);

@@ -490,6 +490,14 @@ static bool blas_everywhere(const struct cluster *c)
     return true;
 }
 
+int cluster_kernels(struct cluster *c, struct cluster_kernels *k, struct err *err)
+{
+    k->isa = common_isa(c);
+    k->blas_tiles = blas_everywhere(c);
+    k->refused = refused_anywhere(c);
+    return k->refused != NULL ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for the coordinator");
+}
+
 int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *err)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT, *answer;
@@ -499,10 +507,11 @@ int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *er
     load.path = c->path;
     load.plan = c->plan.message;
     load.compute = (char *)(l->f32 ? "f32" : "default");
-    load.isa = (char *)common_isa(c);
-    load.blas_tiles = blas_everywhere(c);
-    if ((load.refused = refused_anywhere(c)) == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for the coordinator");
+    struct cluster_kernels kernels;
+    TRY(cluster_kernels(c, &kernels, err));
+    load.isa = (char *)kernels.isa;
+    load.blas_tiles = kernels.blas_tiles;
+    load.refused = kernels.refused;
     load.kv_dtype = (uint32_t)l->kv_dtype;
     load.kv_pages = (uint32_t)c->plan.kv_pages;
     load.page_tokens = CLUSTER_PAGE_TOKENS;

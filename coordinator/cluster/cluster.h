@@ -68,6 +68,9 @@ struct cluster_load {
 int cluster_kv_block_bytes(int kv_dtype);
 /* Plans (measuring first where it matters) into c->plan. */
 int cluster_plan(struct cluster *c, const struct cluster_load *l, struct err *err);
+/* What the kernels of all ranks in use agree on. Lives as long as the cluster. */
+struct cluster_kernels { const char *isa; char *refused; bool blas_tiles; };
+int cluster_kernels(struct cluster *c, struct cluster_kernels *k, struct err *err);
 /* How fast the plan should be with so many sequences of each replica, `depth` keys before a generated token,
  * and a prompt of so many tokens. Needs cluster_plan; good as the last measurement. */
 struct plan_speed cluster_predict(const struct cluster *c, int sequences, int depth, int prompt);

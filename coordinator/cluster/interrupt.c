@@ -6,7 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t pending, deferred, asked, softly, soft;
+static volatile sig_atomic_t pending, deferred, asked, softly, soft, gently, gentle;
+static struct sigaction usr1_before;       /* the control threads' state line */
 
 static void on_signal(int sig)
 {
@@ -16,6 +17,10 @@ static void on_signal(int sig)
     }
     if (sig == SIGTERM && deferred && !pending) {
         asked = 1;
+        return;
+    }
+    if (sig == SIGINT && gently && !gentle) {
+        gentle = 1;
         return;
     }
     if (pending)
@@ -37,7 +42,13 @@ bool interrupt_pending(void) { return pending != 0; }
 
 void interrupt_defer(void) { deferred = 1; }
 int interrupt_asked(void) { return asked; }
-void interrupt_confirm(void) { pending = 1; }
+void interrupt_confirm(void)
+{
+    if (gently)
+        gentle = 1;
+    else
+        pending = 1;
+}
 
 void interrupt_softly(bool on)
 {
@@ -51,3 +62,28 @@ bool interrupt_soft(void)
     soft = 0;
     return was;
 }
+
+static void on_usr1(int sig)
+{
+    gentle = 1;
+    if ((usr1_before.sa_flags & SA_SIGINFO) == 0 && usr1_before.sa_handler != SIG_DFL &&
+        usr1_before.sa_handler != SIG_IGN)
+        usr1_before.sa_handler(sig);
+}
+
+void interrupt_gently(bool on)
+{
+    struct sigaction sa;
+    if (on && !gently) {
+        memset(&sa, 0, sizeof sa);
+        sa.sa_handler = on_usr1;
+        sigemptyset(&sa.sa_mask);
+        sigaction(SIGUSR1, &sa, &usr1_before);
+    } else if (!on && gently) {
+        sigaction(SIGUSR1, &usr1_before, NULL);
+    }
+    gently = on;
+    gentle = on ? gentle : 0;
+}
+
+bool interrupt_gentle(void) { return gentle != 0; }

@@ -21,4 +21,9 @@ void interrupt_confirm(void);
 void interrupt_softly(bool on);
 bool interrupt_soft(void);
 
+/* While on, SIGINT, SIGUSR1 and a SIGTERM that was meant only ask for an end: interrupt_gentle says so from
+ * then on. A second SIGINT is a ctrl-C as ever. */
+void interrupt_gently(bool on);
+bool interrupt_gentle(void);
+
 #endif

@@ -5,6 +5,7 @@
 #include "coordinator/commands/cli.h"
 #include "coordinator/commands/commandlist.h"
 #include "coordinator/commands/session.h"
+#include "coordinator/image/pngfile.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@ struct options {
     struct err *err;
     struct model_args model;
     bool json, tensors, meta;
+    const char *picture;        /* in place of a model */
 };
 
 static const struct argp_option option_table[] = {
@@ -29,11 +31,15 @@ static const struct argp_option option_table[] = {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *o = state->input;
-    (void)arg;
     switch (key) {
     case ARGP_KEY_INIT:
         o->model.err = o->err;
         state->child_inputs[0] = &o->model;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (o->picture != NULL)
+            return ARGP_ERR_UNKNOWN;
+        o->picture = arg;
         return 0;
     case OPT_JSON: o->json = true; return 0;
     case OPT_TENSORS: o->tensors = true; return 0;
@@ -45,7 +51,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static const struct argp_child children[] = {{&model_argp, 0, NULL, 1}, {0}};
 static const struct argp inspect_argp = {
     .options = option_table, .parser = parse, .children = children,
-    .doc = "Says what is in a model file, and what each rank of a layout would hold.\v"
+    .args_doc = "[PICTURE.png]",
+    .doc = "Says what is in a model file, and what each rank of a layout would hold; or how a picture was "
+           "made.\v"
            "Example:\n"
            "  muster inspect -m llama.gguf --tp 4 --pp 2"};
 
@@ -231,11 +239,40 @@ static int print_json(const struct session *s, const struct plan *p, struct err 
     return cli_flush(err);
 }
 
+/* --- a picture: its texts, imagine's record among them */
+
+static int print_picture(const struct options *o, struct err *err)
+{
+    struct picture p;
+    TRY(pngfile_load(&p, o->picture, err));
+    const char *record = pngfile_text_of(&p, "muster");
+    if (o->json)
+        printf("%s\n", record != NULL ? record : "{}");
+    else
+        printf("%s: %d x %d\n", o->picture, p.width, p.height);
+    for (int i = 0; i < p.n_text && !o->json; i++)
+        printf("%s: %s\n", p.text[i].key, p.text[i].value);
+    pngfile_free(&p);
+    return cli_flush(err);
+}
+
+static int run_picture(const struct options *o, struct comm *comm, struct err *err)
+{
+    struct cluster c;
+    int rc = cluster_open(&c, comm, err);
+    if (rc == ERR_OK)
+        rc = print_picture(o, err);
+    cluster_close(&c, rc, err);
+    return rc;
+}
+
 static int run(void *options, struct comm *comm, struct err *err)
 {
     const struct options *o = options;
     struct session s;
     struct plan p;
+    if (o->picture != NULL)
+        return run_picture(o, comm, err);
     int rc = session_open(&s, comm, &o->model, SESSION_TENSORS, err);
     if (rc == ERR_OK)
         rc = imagine_plan(o, &s, &p, err);

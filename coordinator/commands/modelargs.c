@@ -151,14 +151,23 @@ void model_args_shipped(char *out, size_t cap)
 
 int model_args_path(const struct model_args *a, char *out, struct err *err)
 {
+    return model_args_path_of(a, "default", "default.gguf", out, err);
+}
+
+int model_args_path_of(const struct model_args *a, const char *otherwise, const char *what, char *out,
+                       struct err *err)
+{
     char cache[MODEL_PATH_MAX / 2], shipped[MODEL_PATH_MAX / 2];
     cache_dir(cache, sizeof cache);
     model_args_shipped(shipped, sizeof shipped);
     if (a->model == NULL) {
-        if (look_in(shipped, "default", out))
+        if (look_in(shipped, otherwise, out))
             return ERR_OK;
-        return err_set(err, ERR_IO, "no default model (looked for default.gguf in %s): name one with -m",
-                       shipped[0] ? shipped : "../share/muster/models");
+        return err_set(err, ERR_IO, "no default model (looked for %s%s in %s): name %s with -m",
+                       strcmp(otherwise, "default") == 0 ? "" : otherwise,
+                       strcmp(otherwise, "default") == 0 ? what : "",
+                       shipped[0] ? shipped : "../share/muster/models",
+                       strcmp(otherwise, "default") == 0 ? "one" : what);
     }
     if (strlen(a->model) >= MODEL_PATH_MAX)
         return err_set(err, ERR_INVAL, "-m: the path is too long");

@@ -34,6 +34,9 @@ extern const struct argp model_argp;
 /* What -m names: a file or folder as it is, else NAME or NAME.gguf in the user's cache, else a model
  * that ships with the program. out [MODEL_PATH_MAX]. ERR_IO says where it looked. */
 int model_args_path(const struct model_args *a, char *out, struct err *err);
+/* The same with another default, of which `what` says the form, for the error. */
+int model_args_path_of(const struct model_args *a, const char *otherwise, const char *what, char *out,
+                       struct err *err);
 /* What keys and values are kept in: GGUF's id of F32, F16 or Q8_0. */
 int model_args_kv(const struct model_args *a);
 /* The folder with the models that ship: $MUSTER_MODELS, or near the binary; "" when there is none. */

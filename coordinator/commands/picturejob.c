@@ -65,6 +65,24 @@ int picturejob_copy(struct picturejob *out, const struct picturejob *j, struct e
     return ERR_OK;
 }
 
+int picturejob_overlay(struct picturejob *j, const struct picturejob *over, struct err *err)
+{
+    struct picturejob none, source = *over;
+    char **from[PICTUREJOB_TEXTS], **to[PICTUREJOB_TEXTS];
+    picturejob_init(&none);
+    texts_of(&source, from);
+    texts_of(j, to);
+    for (int i = 0; i < PICTUREJOB_TEXTS; i++)
+        if (*from[i] != NULL)
+            TRY(picturejob_set_text(to[i], *from[i], err));
+#define OVER(field) if (over->field != none.field) j->field = over->field
+    OVER(seed); OVER(seed_to); OVER(n); OVER(width); OVER(height); OVER(steps); OVER(label);
+    OVER(guidance); OVER(rescale); OVER(shift); OVER(strength); OVER(eta); OVER(mix); OVER(prompt_mix);
+    OVER(vary); OVER(truncation); OVER(strip);
+#undef OVER
+    return ERR_OK;
+}
+
 int picturejob_size(const char *text, int *width, int *height)
 {
     char *end;
@@ -246,7 +264,7 @@ static int whole_key(struct reader *r, const char *key, const json_t *v, bool *k
 static int take_key(struct reader *r, const char *key, const json_t *v)
 {
     /* of a picture's record: nothing to ask for */
-    static const char *const told[] = {"model", "model_hash", "id", NULL};
+    static const char *const told[] = {"model", "model_hash", "id", "init_sha256", "mask_sha256", NULL};
     bool known = false;
     for (int i = 0; told[i] != NULL; i++)
         if (strcmp(told[i], key) == 0)
@@ -448,6 +466,11 @@ static json_t *record_json(const struct picturejob *j, int k, const char *model,
     put_number(o, "prompt_mix", p.prompt_mix, 0);
     if (p.prompt_mix == 0)
         json_object_del(o, "to");
+    /* where they lay is nobody's business; what they showed is */
+    json_object_del(o, "init");
+    json_object_del(o, "mask");
+    put_text(o, "init_sha256", j->init_hash[0] != '\0' ? j->init_hash : NULL);
+    put_text(o, "mask_sha256", j->mask_hash[0] != '\0' ? j->mask_hash : NULL);
     json_object_set_new(o, "model", json_string(model));
     json_object_set_new(o, "model_hash", json_string(hash));
     return o;

@@ -31,6 +31,7 @@ struct picturejob {
     double vary;                        /* picture k is mixed so far with the noise of seed + 1 + k */
     double truncation;                  /* GAN; 0: none */
     bool strip;                         /* n pictures from seed and prompt to seed_to and to */
+    char init_hash[65], mask_hash[65];  /* of their pixels, hex; "" none */
     int line;                           /* of the prompts file; 0 none */
     int64_t first;                      /* task number of its picture 0 */
     /* token ids, made by the command before it runs: */
@@ -43,6 +44,8 @@ struct picturejobs { struct picturejob *job; int n, cap; int64_t n_tasks; };
 void picturejob_init(struct picturejob *j);
 void picturejob_free(struct picturejob *j);
 int picturejob_copy(struct picturejob *out, const struct picturejob *j, struct err *err);
+/* What `over` says counts. */
+int picturejob_overlay(struct picturejob *j, const struct picturejob *over, struct err *err);
 int picturejob_set_text(char **text, const char *value, struct err *err);
 /* "640x480" or "64". */
 int picturejob_size(const char *text, int *width, int *height);

@@ -92,10 +92,10 @@ static int write_member(struct filesink *f, const Muster__Picture *p, const uint
     size_t stem = strlen(base) > 4 ? strlen(base) - 4 : strlen(base);
     uint64_t at;
     TRY(next_shard(f, err));
-    snprintf(name, sizeof name, "%.*s.png", (int)(stem < 90 ? stem : 90), base);
-    TRY(tarshard_add(&f->tar, name, bytes, n, &d->offset, err));
     snprintf(name, sizeof name, "%.*s.json", (int)(stem < 90 ? stem : 90), base);
     TRY(tarshard_add(&f->tar, name, json, strlen(json), &at, err));
+    snprintf(name, sizeof name, "%.*s.png", (int)(stem < 90 ? stem : 90), base);
+    TRY(tarshard_add(&f->tar, name, bytes, n, &d->offset, err));    /* last: a pair ends with its picture */
     TRY(tarshard_sync(&f->tar, err));
     f->in_shard++;
     snprintf(d->file, sizeof d->file, "shard-%03d-%02d-%06d.tar", f->rank, f->run, f->n_shards - 1);

@@ -1,0 +1,160 @@
+#include "coordinator/commands/picturetext.h"
+
+#include "coordinator/commands/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOKENIZER_EMPTY = 4,         /* bytes of a container without entries */
+       WARNED_MAX = 20, WORD_MAX = 64 };
+
+int picturetext_open(struct picturetext *t, const Muster__ImageSpec *spec, struct err *err)
+{
+    memset(t, 0, sizeof *t);
+    t->spec = spec;
+    t->unknown = calloc(WARNED_MAX, sizeof *t->unknown);
+    if (t->unknown == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for words");
+    if (spec->tokenizer.len <= TOKENIZER_EMPTY)
+        return ERR_OK;
+    if (tokenizer_open(&t->tokenizer, spec->tokenizer.data, spec->tokenizer.len, err) != ERR_OK)
+        return err_prefix(err, "%s", spec->name);
+    return ERR_OK;
+}
+
+void picturetext_close(struct picturetext *t)
+{
+    tokenizer_close(t->tokenizer);
+    for (int i = 0; i < t->n_unknown; i++)
+        free((char *)(uintptr_t)t->unknown[i]);
+    free(t->unknown);
+    memset(t, 0, sizeof *t);
+}
+
+/* --- warnings */
+
+static bool knows(const Muster__ImageSpec *s, const char *word)
+{
+    for (size_t i = 0; i < s->n_words; i++)
+        if (strcmp(s->words[i], word) == 0)
+            return true;
+    return false;
+}
+
+static bool warned(const struct picturetext *t, const char *word)
+{
+    for (int i = 0; i < t->n_unknown; i++)
+        if (strcmp(t->unknown[i], word) == 0)
+            return true;
+    return t->n_unknown == WARNED_MAX;
+}
+
+static bool in_word(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80 || c == '\'';
+}
+
+/* Words in lower case; other scripts as they are. */
+static void look_at_words(struct picturetext *t, const char *text)
+{
+    for (const char *p = text; *p != '\0';) {
+        char word[WORD_MAX];
+        int n = 0;
+        while (*p != '\0' && !in_word((unsigned char)*p))
+            p++;
+        for (; in_word((unsigned char)*p); p++)
+            if (n < WORD_MAX - 1)
+                word[n++] = *p >= 'A' && *p <= 'Z' ? (char)(*p + 32) : *p;
+        word[n] = '\0';
+        if (n == 0 || knows(t->spec, word) || warned(t, word))
+            continue;
+        fprintf(stderr, "warning: the text encoder never saw '%s' in training\n", word);
+        char *copy = strdup(word);
+        if (copy != NULL)
+            t->unknown[t->n_unknown++] = copy;
+    }
+}
+
+static void say_cut(struct picturetext *t, const struct picturejob *j, const int32_t *ids, int n)
+{
+    char *text = NULL;
+    size_t bytes;
+    if (t->n_cut++ >= WARNED_MAX)
+        return;
+    if (t->tokenizer != NULL)
+        tokenizer_decode(t->tokenizer, ids, n, true, &text, &bytes, NULL);
+    if (j->line > 0)
+        fprintf(stderr, "warning: line %d: ", j->line);
+    else
+        fprintf(stderr, "warning: ");
+    fprintf(stderr, "the prompt is longer than the %u tokens that the text encoder takes; cut off: '%.200s'\n",
+            t->spec->tokens, text != NULL ? text : "");
+    free(text);
+}
+
+/* --- ids */
+
+/* Begin, the ids that fit, end. */
+static int frame(struct picturetext *t, const struct picturejob *j, const int32_t *ids, int n,
+                 uint32_t **out, int *n_out, struct err *err)
+{
+    const Muster__ImageSpec *s = t->spec;
+    int room = (int)s->tokens - (s->bos >= 0) - (s->eos >= 0), k = 0;
+    if (n > room)
+        say_cut(t, j, ids + room, n - room);
+    n = n < room ? n : room;
+    *out = malloc(((size_t)n + 2) * sizeof **out);
+    if (*out == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a prompt");
+    if (s->bos >= 0)
+        (*out)[k++] = (uint32_t)s->bos;
+    for (int i = 0; i < n; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->vocab)
+            return err_set(err, ERR_INVAL, "id %d lies outside the text encoder's vocabulary of %u", ids[i],
+                           s->vocab);
+        (*out)[k++] = (uint32_t)ids[i];
+    }
+    if (s->eos >= 0)
+        (*out)[k++] = (uint32_t)s->eos;
+    *n_out = k;
+    return ERR_OK;
+}
+
+static int encode_text(struct picturetext *t, const struct picturejob *j, const char *text, uint32_t **out,
+                       int *n_out, struct err *err)
+{
+    struct token_list list = {0};
+    if (text == NULL)
+        text = "";
+    if (t->tokenizer == NULL && text[0] != '\0')
+        return err_set(err, ERR_FORMAT, "%s: no tokenizer/ in it, so a prompt must come as --prompt-ids",
+                       t->spec->name);
+    int rc = text[0] != '\0' ? tokenizer_encode(t->tokenizer, text, strlen(text),
+                                                (struct tokenize_options){0}, &list, err) : ERR_OK;
+    if (rc == ERR_OK && t->spec->n_words > 0)
+        look_at_words(t, text);
+    if (rc == ERR_OK)
+        rc = frame(t, j, list.id, list.n, out, n_out, err);
+    token_list_free(&list);
+    return rc;
+}
+
+static int encode_ids(struct picturetext *t, struct picturejob *j, struct err *err)
+{
+    int32_t *ids = NULL;
+    int n = 0;
+    if (cli_ids(err, "--prompt-ids", j->ids, &ids, &n) != 0)
+        return ERR_INVAL;
+    int rc = frame(t, j, ids, n, &j->token, &j->n_token, err);
+    free(ids);
+    return rc;
+}
+
+int picturetext_encode(struct picturetext *t, struct picturejob *j, struct err *err)
+{
+    TRY(j->ids != NULL ? encode_ids(t, j, err)
+                       : encode_text(t, j, j->prompt, &j->token, &j->n_token, err));
+    TRY(encode_text(t, j, j->negative, &j->negative_token, &j->n_negative_token, err));
+    return j->to != NULL ? encode_text(t, j, j->to, &j->to_token, &j->n_to_token, err) : ERR_OK;
+}
