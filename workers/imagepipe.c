@@ -149,7 +149,8 @@ static int read_denoiser(struct imagepipe *p, struct err *err)
                        p->text.path, p->clip.width, p->clip.projection, width,
                        p->pixart ? 0 : p->mm.pooled);
     if ((f->channels != 3 && f->channels != 6) || f->channels_out != 3)
-        return err_set(err, ERR_FORMAT, "%s: %d channels in and %d out; pictures have 3, or 6 beside a small "
+        return err_set(err, ERR_FORMAT, "%s: %d channels in and %d out; pictures have 3, or 6 "
+                       "beside a small "
                        "one, and 3 out", d->path, f->channels, f->channels_out);
     return ERR_OK;
 }
@@ -351,7 +352,8 @@ static double dynamic_mu(const struct imagepipe *p, int width, int height)
 {
     double n0 = number_under(p->schedule, "base_image_seq_len", 256);
     double n1 = number_under(p->schedule, "max_image_seq_len", 4096);
-    double m0 = number_under(p->schedule, "base_shift", 0.5), m1 = number_under(p->schedule, "max_shift", 1.15);
+    double m0 = number_under(p->schedule, "base_shift", 0.5), m1 = number_under(p->schedule,
+                                                                                "max_shift", 1.15);
     double tokens = (double)(width / p->facts.patch) * (height / p->facts.patch);
     return n1 > n0 ? m0 + (tokens - n0) * (m1 - m0) / (n1 - n0) : m0;
 }

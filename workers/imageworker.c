@@ -574,7 +574,8 @@ int imageworker_half(struct imageworker *w, const Muster__ImageHalf *h, int peer
 {
     struct step s = {.worker = w, .err = err};
     int rc = peer >= 0 && peer < w->comm->n_workers ? check_half(w, h, err)
-                                                     : err_set(err, ERR_PEER, "half of a step from party %d", peer);
+                                                     : err_set(err, ERR_PEER,
+                                                               "half of a step from party %d", peer);
     if (rc == ERR_OK)
         rc = compute_half(w, h, &s, err);
     if (rc == ERR_OK)

@@ -42,7 +42,8 @@ static struct prompt *take_entry(struct promptcache *c)
     return oldest;
 }
 
-int promptcache_get(struct promptcache *c, struct imagepipe *pipe, struct nn *nn, const uint32_t *ids, int n,
+int promptcache_get(struct promptcache *c, struct imagepipe *pipe, struct nn *nn,
+                    const uint32_t *ids, int n,
                     struct prompt **out, struct err *err)
 {
     struct prompt *p = find(c, ids, n);

@@ -25,7 +25,8 @@ int promptcache_init(struct promptcache *c, int cap, struct err *err);
 void promptcache_free(struct promptcache *c);       /* accepts a zeroed cache */
 
 /* The encoding of ids [n], computed by pipe in nn (which is reset) if need be. Until promptcache_put. */
-int promptcache_get(struct promptcache *c, struct imagepipe *pipe, struct nn *nn, const uint32_t *ids, int n,
+int promptcache_get(struct promptcache *c, struct imagepipe *pipe, struct nn *nn,
+                    const uint32_t *ids, int n,
                     struct prompt **out, struct err *err);
 void promptcache_put(struct prompt *p);             /* accepts NULL */
 

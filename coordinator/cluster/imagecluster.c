@@ -73,7 +73,8 @@ static int lay_out(struct imagecluster *i, bool two, Muster__ImageLoad *load, st
     struct arena *mem = &i->cluster->keep;
     int n = i->cluster->n_workers, each = two ? 2 : 1;
     size_t most = (size_t)n;
-    Muster__ImageReplica *r = arena_take(mem, most * sizeof *r), **list = arena_take(mem, most * sizeof *list);
+    Muster__ImageReplica *r = arena_take(mem, most * sizeof *r), **list = arena_take(mem,
+                                                                                     most * sizeof *list);
     uint32_t *ranks = arena_take(mem, most * sizeof *ranks);
     i->rank = arena_take(mem, most * sizeof *i->rank);
     if (r == NULL || list == NULL || ranks == NULL || i->rank == NULL)

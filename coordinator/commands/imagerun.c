@@ -55,10 +55,12 @@ int imagerun_load(struct imagerun *r, const struct picturejob *j, struct err *er
     if (j->mask != NULL && j->init == NULL)
         return err_set(err, ERR_INVAL, "--mask goes with --init: there is nothing to keep");
     if (j->mask != NULL && (i->width != m->width || i->height != m->height))
-        return err_set(err, ERR_INVAL, "%s is %d x %d, %s %d x %d: a mask has the size of its picture", j->mask,
+        return err_set(err, ERR_INVAL, "%s is %d x %d, %s %d x %d: a mask has the size of its "
+                       "picture", j->mask,
                        m->width, m->height, j->init, i->width, i->height);
     if (j->init != NULL && j->width > 0 && (i->width != j->width || i->height != j->height))
-        return err_set(err, ERR_INVAL, "%s is %d x %d, the picture is to be %d x %d: leave --size out, or scale "
+        return err_set(err, ERR_INVAL, "%s is %d x %d, the picture is to be %d x %d: leave --size "
+                       "out, or scale "
                        "it first", j->init, i->width, i->height, j->width, j->height);
     return ERR_OK;
 }
@@ -216,7 +218,8 @@ static int stop(struct imagerun *r, const char *why, struct err *err)
     if (r->tty)
         fprintf(stderr, "\r\033[K");
     if (r->folder->single[0] == '\0')
-        fprintf(stderr, "%s: finishing what is in the making; `muster imagine --resume -o %s` goes on\n", why,
+        fprintf(stderr, "%s: finishing what is in the making; `muster imagine --resume -o %s` "
+                "goes on\n", why,
                 r->folder->path);
     m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_DROP;
     m.image_drop = &drop;
@@ -303,7 +306,8 @@ static int make(struct imagerun *r, struct err *err)
     if (r->failed.code != ERR_OK)
         return err_set(err, r->failed.code, "%s", r->failed.msg);
     if (r->queue.n_done < r->queue.n)
-        return err_set(err, ERR_CANCELLED, "%lld of %lld pictures are made; to go on: muster imagine --resume -o "
+        return err_set(err, ERR_CANCELLED, "%lld of %lld pictures are made; to go on: muster "
+                       "imagine --resume -o "
                        "%s", (long long)r->queue.n_done, (long long)r->queue.n, r->folder->path);
     return ERR_OK;
 }

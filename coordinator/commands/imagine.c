@@ -93,7 +93,8 @@ static int check_size(const struct imagine *m, const struct picturejob *j, struc
     const Muster__ImageSpec *s = m->images.spec;
     int multiple = (int)s->multiple, most = (int)s->largest;
     if (j->width % multiple != 0 || j->height % multiple != 0 || j->width > most || j->height > most)
-        return err_set(err, ERR_INVAL, "--size %dx%d: sides of %s are multiples of %d, at most %d", j->width,
+        return err_set(err, ERR_INVAL, "--size %dx%d: sides of %s are multiples of %d, at most "
+                       "%d", j->width,
                        j->height, s->name, multiple, most);
     return ERR_OK;
 }
@@ -131,7 +132,8 @@ static int settle_all(struct imagine *m, struct err *err)
     for (int i = 0; i < m->jobs.n; i++)
         if (settle(m, &m->jobs.job[i], err) != ERR_OK) {
             int line = m->jobs.job[i].line;
-            return line > 0 ? err_prefix(err, "%.50s line %d", m->args->prompts != NULL ? m->args->prompts : "",
+            return line > 0 ? err_prefix(err, "%.50s line %d",
+                                         m->args->prompts != NULL ? m->args->prompts : "",
                                          line) : err->code;
         }
     return picturejobs_number(&m->jobs, err);
@@ -175,7 +177,8 @@ static int check_model(const struct imagine *m, struct err *err)
 {
     if (strcmp(m->was_hash, m->images.spec->hash) == 0)
         return ERR_OK;
-    return err_set(err, ERR_INVAL, "%s has changed since the batch was begun (%.10s, was %.10s): -m names the "
+    return err_set(err, ERR_INVAL, "%s has changed since the batch was begun (%.10s, was %.10s): "
+                   "-m names the "
                    "right one, another -o begins anew", m->path, m->images.spec->hash, m->was_hash);
 }
 
@@ -196,7 +199,8 @@ static int load_model(struct imagine *m, struct err *err)
 
 /* --- the sheet */
 
-struct sheet { struct imagine *m; struct contactsheet sheet; int columns, side_x, side_y, zoom; int64_t n; };
+struct sheet { struct imagine *m; struct contactsheet sheet; int columns, side_x, side_y,
+              zoom; int64_t n; };
 
 static int put_on_sheet(void *ctx, const struct journal_picture *p, struct err *err)
 {
@@ -283,7 +287,8 @@ static int dry_run(struct imagine *m, struct err *err)
         calls += calls_of(&m->jobs.job[i]);
     double seconds = step_s * (double)calls / m->images.n_replicas;
     printf("%lld pictures of %d prompts into %s\n", (long long)m->jobs.n_tasks, m->jobs.n, m->out);
-    printf("%d replicas on %d ranks, %d pictures at a time each\n", m->images.n_replicas, m->cluster.n_workers,
+    printf("%d replicas on %d ranks, %d pictures at a time each\n", m->images.n_replicas,
+           m->cluster.n_workers,
            m->images.slots);
     printf("%.1f ms a step, %lld steps: about %d:%02d:%02d\n", step_s * 1e3, (long long)calls,
            (int)(seconds / 3600), (int)(seconds / 60) % 60, (int)seconds % 60);
@@ -306,7 +311,8 @@ static int make(struct imagine *m, struct err *err)
         return rc;
     double seconds = (double)(comm_now_us(m->cluster.comm) - begun) / 1e6;
     int64_t made = m->run.queue.n_done - m->run.queue.n_before;
-    printf("%s%s%s: %lld pictures", m->folder.path, m->folder.single[0] != '\0' ? "/" : "", m->folder.single,
+    printf("%s%s%s: %lld pictures", m->folder.path, m->folder.single[0] != '\0' ? "/" : "",
+           m->folder.single,
            (long long)m->run.queue.n_done);
     if (m->run.queue.n_before > 0)
         printf(", %lld of them now", (long long)made);

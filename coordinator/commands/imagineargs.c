@@ -16,7 +16,8 @@ enum { OPT_PROMPTS = 0x4000, OPT_NEGATIVE, OPT_SEED, OPT_SIZE, OPT_STEPS, OPT_SA
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Pictures:", 1},
     {NULL, 'n', "N", 0, "How many of the prompt (default: 1); picture k has seed + k", 1},
-    {"prompts", OPT_PROMPTS, "FILE", 0, "Prompts, a JSON object on each line: prompt, negative, seed, n, size, "
+    {"prompts", OPT_PROMPTS, "FILE", 0, "Prompts, a JSON object on each line: prompt, negative, "
+     "seed, n, size, "
      "steps, sampler, guidance, ...; lists of prompts, seeds or guidances are combined", 1},
     {"negative", OPT_NEGATIVE, "TEXT", 0, "What guidance leads away from", 1},
     {"seed", OPT_SEED, "N", 0, "Of the first picture (default: drawn, and written down)", 1},
@@ -27,9 +28,11 @@ static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Sampling:", 2},
     {"steps", OPT_STEPS, "N", 0, "Calls of the sampler (default: 20, or the model's)", 2},
     {"sampler", OPT_SAMPLER, "NAME", 0, "As euler, dpmpp_2m, ddim, flow_euler (default: the model's)", 2},
-    {"guidance", OPT_GUIDANCE, "X", 0, "How much the prompt counts; 1: no guidance (default: 5, or the model's)",
+    {"guidance", OPT_GUIDANCE, "X", 0, "How much the prompt counts; 1: no guidance (default: 5, "
+     "or the model's)",
      2},
-    {"rescale", OPT_RESCALE, "X", 0, "Brings guided answers back to the spread of unguided ones, 0 to 1", 2},
+    {"rescale", OPT_RESCALE, "X", 0, "Brings guided answers back to the spread of unguided ones, "
+     "0 to 1", 2},
     {"spacing", OPT_SPACING, "NAME", 0, "Timesteps: linspace, leading, trailing", 2},
     {"sigmas", OPT_SIGMAS, "NAME", 0, "Noise levels: table, karras, exponential, beta, lu", 2},
     {"shift", OPT_SHIFT, "X", 0, "Of a flow model's noise levels", 2},
@@ -43,21 +46,25 @@ static const struct argp_option options[] = {
     {"to", OPT_TO, "PROMPT", 0, "A strip of n pictures from the prompt to this one", 3},
     {"to-seed", OPT_TO_SEED, "N", 0, "A strip of n pictures from the seed to this one", 3},
     {NULL, 0, NULL, 0, "Output:", 4},
-    {"out", 'o', "FOLDER", 0, "Where pictures go; NAME.png for a single one (default: named after prompt and "
+    {"out", 'o', "FOLDER", 0, "Where pictures go; NAME.png for a single one (default: named after "
+     "prompt and "
      "seed)", 4},
     {"name", OPT_NAME, "TEMPLATE", 0, "File names from {index}, {seed}, {line}, {k}, {prompt} (default: "
      "{index}.png)", 4},
-    {"shards", OPT_SHARDS, "N", OPTION_ARG_OPTIONAL, "Tar files of N pictures (default: 1000) in place of a file "
+    {"shards", OPT_SHARDS, "N", OPTION_ARG_OPTIONAL, "Tar files of N pictures (default: 1000) in "
+     "place of a file "
      "each", 4},
     {"grid", OPT_GRID, "COLUMNS", OPTION_ARG_OPTIONAL, "Also a contact sheet, grid.png", 4},
     {"resume", OPT_RESUME, NULL, 0, "Go on with the batch in -o", 4},
-    {"time-limit", OPT_TIME_LIMIT, "TIME", 0, "Come to an end in good order after this long: 90, 1:30:00, 2h", 4},
+    {"time-limit", OPT_TIME_LIMIT, "TIME", 0, "Come to an end in good order after this long: 90, "
+     "1:30:00, 2h", 4},
     {"dry-run", OPT_DRY_RUN, NULL, 0, "Say what would be made and how long it would take", 4},
     {NULL, 0, NULL, 0, "Model and layout:", 5},
     {"model", 'm', "MODEL", 0, "A folder with model_index.json, or the name of one (default: the one that "
      "ships)", 5},
     {"batch", OPT_BATCH, "N", 0, "Pictures in the making at a time on each replica (default: 8)", 5},
-    {"guidance-parallel", OPT_PARALLEL, NULL, 0, "Two ranks share a picture: with and without the prompt", 5},
+    {"guidance-parallel", OPT_PARALLEL, NULL, 0, "Two ranks share a picture: with and without the "
+     "prompt", 5},
     {"threads", OPT_THREADS, "N", 0, "Threads of each rank (default: the cores it is bound to)", 5},
     {0}};
 

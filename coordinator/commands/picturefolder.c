@@ -114,7 +114,8 @@ int picturefolder_create(struct picturefolder *f, const char *path, const char *
     TRY(folderlock_take_all(&f->lock, f->path, 0, err));
     journal_path(f, journal);
     if (access(journal, F_OK) == 0)
-        return err_set(err, ERR_INVAL, "%s holds a batch already: --resume goes on with it, another -o begins "
+        return err_set(err, ERR_INVAL, "%s holds a batch already: --resume goes on with it, "
+                       "another -o begins "
                        "anew", path);
     TRY(journal_create(&f->journal, journal, err));
     return write_batch(f, model, hash, jobs, err);
@@ -163,7 +164,8 @@ static int read_batch(struct picturefolder *f, struct picturejobs *jobs, char **
     TRY(get_number(f->journal, "shard_pictures", &f->shard_pictures, err));
     TRY(get_number(f->journal, "run", &f->run, err));
     if (!whole || f->name == NULL || *model == NULL || *hash == NULL)
-        return err_set(err, ERR_FORMAT, "%s/journal.sqlite: the batch in it was never begun: remove the folder",
+        return err_set(err, ERR_FORMAT, "%s/journal.sqlite: the batch in it was never begun: "
+                       "remove the folder",
                        f->path);
     TRY(journal_requests(f->journal, add_request, jobs, err));
     TRY(picturejobs_number(jobs, err));
@@ -219,7 +221,8 @@ int picturefolder_check_name(const char *name, int64_t n_tasks, struct err *err)
     if (name[0] == '/' || strstr(name, "..") != NULL || strlen(name) > 200)
         return err_set(err, ERR_INVAL, "--name '%.60s' leads out of the folder, or is too long", name);
     if (n_tasks > 1 && strstr(name, "{index}") == NULL)
-        return err_set(err, ERR_INVAL, "--name '%.60s' gives several pictures one name: it needs {index}", name);
+        return err_set(err, ERR_INVAL, "--name '%.60s' gives several pictures one name: it needs "
+                       "{index}", name);
     return ERR_OK;
 }
 
@@ -412,7 +415,8 @@ int picturefolder_take_stock(struct picturefolder *f, const struct picturejobs *
 {
     struct stock s = {.f = f, .jobs = jobs, .model = model, .hash = hash, .made = made, .ctx = ctx};
     s.seen = calloc((size_t)jobs->n_tasks + 1, 1);
-    int rc = s.seen == NULL ? err_set(err, ERR_NOMEM, "no memory for %lld pictures", (long long)jobs->n_tasks)
+    int rc = s.seen == NULL ? err_set(err, ERR_NOMEM, "no memory for %lld pictures",
+                                      (long long)jobs->n_tasks)
                             : journal_pictures(f->journal, look_at, &s, err);
     for (int64_t t = 0; rc == ERR_OK && f->shard_pictures == 0 && t < jobs->n_tasks; t++)
         if (!s.seen[t])

@@ -170,7 +170,8 @@ static int take_number(struct reader *r, const json_t *v, const char *key, doubl
                        double *out)
 {
     if (!json_is_number(v) || !(json_number_value(v) >= low && json_number_value(v) <= high))
-        return err_set(r->err, ERR_FORMAT, "%s: \"%s\" wants a number from %g to %g", r->where, key, low, high);
+        return err_set(r->err, ERR_FORMAT, "%s: \"%s\" wants a number from %g to %g", r->where,
+                       key, low, high);
     *out = json_number_value(v);
     return ERR_OK;
 }
@@ -178,7 +179,8 @@ static int take_number(struct reader *r, const json_t *v, const char *key, doubl
 static int take_whole(struct reader *r, const json_t *v, const char *key, int low, int high, int *out)
 {
     if (!json_is_integer(v) || json_integer_value(v) < low || json_integer_value(v) > high)
-        return err_set(r->err, ERR_FORMAT, "%s: \"%s\" wants a whole number from %d to %d", r->where, key, low,
+        return err_set(r->err, ERR_FORMAT, "%s: \"%s\" wants a whole number from %d to %d",
+                       r->where, key, low,
                        high);
     *out = (int)json_integer_value(v);
     return ERR_OK;
@@ -489,7 +491,8 @@ static char *parameters_text(const struct picturejob *j, int k, const char *mode
     fprintf(f, "%s\n", j->prompt != NULL ? j->prompt : "");
     if (j->negative != NULL && j->negative[0] != '\0')
         fprintf(f, "Negative prompt: %s\n", j->negative);
-    fprintf(f, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %lld, Size: %dx%d, Model hash: %.10s, Model: %s",
+    fprintf(f, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %lld, Size: %dx%d, Model hash: "
+            "%.10s, Model: %s",
             j->steps, j->sampler != NULL ? j->sampler : "", j->guidance, (long long)p.seed, j->width,
             j->height, hash, model);
     if (p.mix > 0)

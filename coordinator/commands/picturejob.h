@@ -1,7 +1,8 @@
 /* picturejob.h - what is asked of imagine: one prompt with its settings, for n pictures.
  * Why:    the command line, a line of a prompts file, a journal's entry and a picture's own record say
  *         the same things; here they become one struct, and it becomes text again.
- * Text:   {"prompt", "negative", "seed", "n", "size": "WxH", "steps", "sampler", "guidance", ...}; "prompt",
+ * Text:   {"prompt", "negative", "seed", "n", "size": "WxH", "steps", "sampler", "guidance", ...};
+ * "prompt",
  *         "seed" and "guidance" may be lists: then every combination is a job.
  * Seeds:  picture k of a job has seed + k; in a strip all have the seed and move from one end to the
  *         other.

@@ -88,7 +88,8 @@ static void say_cut(struct picturetext *t, const struct picturejob *j, const int
         fprintf(stderr, "warning: line %d: ", j->line);
     else
         fprintf(stderr, "warning: ");
-    fprintf(stderr, "the prompt is longer than the %u tokens that the text encoder takes; cut off: '%.200s'\n",
+    fprintf(stderr, "the prompt is longer than the %u tokens that the text encoder takes; cut "
+            "off: '%.200s'\n",
             t->spec->tokens, text != NULL ? text : "");
     free(text);
 }

@@ -138,7 +138,8 @@ static void serve(struct filesink *f, const struct letter *l, struct report *r)
     struct err err = {0};
     Muster__Envelope *m = NULL;
     int rc = arena_init(&mem, 2 * l->n + 65536) == ERR_OK ? ERR_OK
-                                                         : err_set(&err, ERR_NOMEM, "no memory for a picture");
+                                                         : err_set(&err, ERR_NOMEM,
+                                                                   "no memory for a picture");
     if (rc == ERR_OK)
         rc = wire_unpack(l->bytes, l->n, &mem, &m, &err);
     if (rc == ERR_OK && !sound(m->picture))

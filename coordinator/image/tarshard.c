@@ -65,7 +65,8 @@ int tarshard_add(struct tarshard *t, const char *name, const void *bytes, size_t
     char h[BLOCK], zeros[BLOCK] = {0};
     size_t pad = (BLOCK - n % BLOCK) % BLOCK;
     if (strlen(name) >= NAME_MAX_BYTES)
-        return err_set(err, ERR_OUTPUT, "%s: a member's name has at most %d bytes", name, NAME_MAX_BYTES - 1);
+        return err_set(err, ERR_OUTPUT, "%s: a member's name has at most %d bytes", name,
+                       NAME_MAX_BYTES - 1);
     header(h, name, n);
     TRY(put(t->fd, t->path, t->size, h, BLOCK, err));
     TRY(put(t->fd, t->path, t->size + BLOCK, bytes, n, err));

@@ -196,7 +196,8 @@ int journal_add_request(struct journal *j, const char *json, struct err *err)
     return finish(j, j->add, err);
 }
 
-int journal_requests(struct journal *j, int (*each)(void *ctx, const char *json, struct err *err), void *ctx,
+int journal_requests(struct journal *j, int (*each)(void *ctx, const char *json, struct err *err),
+                     void *ctx,
                      struct err *err)
 {
     sqlite3_stmt *s;

@@ -27,7 +27,8 @@ int journal_close(struct journal *j, struct err *err);
 int journal_set(struct journal *j, const char *key, const char *value, struct err *err);
 int journal_get(struct journal *j, const char *key, char **value, struct err *err);  /* NULL: not there */
 int journal_add_request(struct journal *j, const char *json, struct err *err);
-int journal_requests(struct journal *j, int (*each)(void *ctx, const char *json, struct err *err), void *ctx,
+int journal_requests(struct journal *j, int (*each)(void *ctx, const char *json, struct err *err),
+                     void *ctx,
                      struct err *err);
 
 struct journal_picture {

@@ -151,7 +151,8 @@ static void run_layout(int n, int tp, int pp, int dp, struct said *said)
     assert_int_equal(cluster_describe(&c, MODEL, true, true, NULL), ERR_OK);
     assert_non_null(c.tokenizer);
     assert_true(c.spec->n_layers > 0 && c.spec->n_tensor > 0);
-    struct cluster_load load = {.tp = tp, .pp = pp, .dp = dp, .threads = 1, .slots = 3, .context = 64, .kv_dtype = 1,
+    struct cluster_load load = {.tp = tp, .pp = pp, .dp = dp, .threads = 1, .slots = 3,
+                                .context = 64, .kv_dtype = 1,
                                 .chunk = 4, .max_rows = 7};
     if (cluster_plan(&c, &load, &err) != ERR_OK || cluster_load(&c, &load, &err) != ERR_OK)
         fail_msg("%s", err.msg);

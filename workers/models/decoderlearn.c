@@ -154,7 +154,8 @@ int decoderlearn_forward(struct decoderlearn *d, struct nn *nn, const int32_t *i
             return err_set(err, ERR_FORMAT, "token %d is not in a vocabulary of %d (another tokenizer?)",
                            ids[i], d->d.c->vocab);
     if ((int64_t)sequences * length > 1 << 20 || length > d->d.c->context)
-        return err_set(err, ERR_LIMIT, "%d sequences of %d tokens: a step has at most %d tokens, this model "
+        return err_set(err, ERR_LIMIT, "%d sequences of %d tokens: a step has at most %d tokens, "
+                       "this model "
                        "reads %d", sequences, length, 1 << 20, d->d.c->context);
     TRY(make_rows(d, sequences * length, err));
     fill_rows(d, ids, sequences, length);
