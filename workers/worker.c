@@ -8,6 +8,7 @@
 #include "workers/noderates.h"
 #include "workers/workerjobs.h"
 #include "workers/workermodel.h"
+#include "workers/workertrain.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ struct worker {
     struct node_facts facts;
     struct workermodel model;
     struct imageworker *pictures;   /* from the first ImageDescribe on */
+    struct workertrain train;
     bool failed;                    /* a Failure was sent: only Stop matters now */
     bool stopped; int exit_code;
     int64_t revoked_at;             /* 0: not revoked */
@@ -325,6 +327,8 @@ static const char *name_of(const Muster__Envelope *m)
     case MUSTER__ENVELOPE__BODY_JOB: return "doing a job";
     case MUSTER__ENVELOPE__BODY_IMAGE_LOAD: return "loading the model";
     case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return "computing pictures";
+    case MUSTER__ENVELOPE__BODY_TRAIN_BATCH: return "training";
+    case MUSTER__ENVELOPE__BODY_TRAIN_SAVE: return "saving";
     default: return NULL;
     }
 }
@@ -363,6 +367,8 @@ static int serve(struct worker *w, const Muster__Envelope *m, int peer, struct e
         return workerjobs_run(&job, err);
     }
     default:
+        if (workertrain_takes(m))
+            return workertrain_serve(&w->train, m, w->comm, w->facts.threads, err);
         return err_set(err, ERR_PEER, "the coordinator sent message %d", (int)m->body_case);
     }
 }
@@ -442,6 +448,7 @@ int worker_run(struct comm *comm, const struct worker_options *options)
     loop(&w);
     workermodel_free(&w.model);
     imageworker_destroy(w.pictures);
+    workertrain_free(&w.train);
     node_facts_free(&w.facts);
     arena_free(&w.mem);
     return w.exit_code;

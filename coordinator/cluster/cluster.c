@@ -537,6 +537,16 @@ int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *er
     return ERR_OK;
 }
 
+int cluster_train_setup(struct cluster *c, Muster__TrainSetup *s, struct err *err)
+{
+    c->n_used = c->n_workers;
+    memcpy(c->used, c->all, (size_t)c->n_workers * sizeof *c->used);
+    s->isa = (char *)common_isa(c);
+    s->blas_tiles = blas_everywhere(c);
+    s->refused = refused_anywhere(c);
+    return s->refused != NULL ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for the coordinator");
+}
+
 /* --- numbers and jobs */
 
 int cluster_stats(struct cluster *c, const Muster__StatsRequest *request, Muster__Stats *out,

@@ -77,6 +77,9 @@ struct plan_speed cluster_predict(const struct cluster *c, int sequences, int de
 /* Loads the plan; every rank's sizes are in c->loaded afterwards. */
 int cluster_load(struct cluster *c, const struct cluster_load *l, struct err *err);
 
+/* Every worker is in use (training has no plan); fills in s what all of them can run. */
+int cluster_train_setup(struct cluster *c, Muster__TrainSetup *s, struct err *err);
+
 /* The next message of any worker, within wait_us; *m NULL when none came. A Failure, a dead peer and
  * ctrl-C are errors. The message lives until the next call. */
 int cluster_next(struct cluster *c, int64_t wait_us, int *peer, Muster__Envelope **m,

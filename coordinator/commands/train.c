@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 static const struct command *const train_commands[] = {
-    &train_tokenizer, NULL,
+    &train_diffusion, &train_tokenizer, NULL,
 };
 
 const struct command command_train = {
