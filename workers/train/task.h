@@ -84,7 +84,7 @@ struct train_task_row {
     void (*destroy)(struct train_task *t);      /* frees state; the sets are the trainer's to free */
 };
 
-extern const struct train_task_row train_task_diffusion;
+extern const struct train_task_row train_task_diffusion, train_task_llm, train_task_gan;
 /* By name; NULL: no such task. */
 const struct train_task_row *train_task_find(const char *name);
 

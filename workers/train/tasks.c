@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct train_task_row *const rows[] = {&train_task_diffusion, NULL};
+static const struct train_task_row *const rows[] = {&train_task_diffusion, &train_task_llm, &train_task_gan,
+                                                    NULL};
 
 const struct train_task_row *train_task_find(const char *name)
 {
