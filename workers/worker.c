@@ -309,7 +309,10 @@ static int stats(struct worker *w, const Muster__StatsRequest *q, struct err *er
     s.sgemm_flops = w->facts.sgemm_flops;
     if (q->measure_read && model->weights.bytes > 0) {
         int rounds = q->read_repeats > 0 && q->read_repeats < 1000 ? (int)q->read_repeats : 3;
-        s.read_bw = membw_read(model->weights.base, model->weights.bytes, model->threads, rounds);
+        double seconds = 0;
+        for (int i = 0; i < rounds; i++)
+            seconds += membw_read_seconds(model->weights.base, model->weights.bytes, model->threads);
+        s.read_bw = (double)model->weights.bytes * rounds / seconds;
     }
     m.body_case = MUSTER__ENVELOPE__BODY_STATS;
     m.stats = &s;

@@ -186,7 +186,7 @@ static int take_stats(struct session *s, bool read, struct bench_phase *p, bool 
         struct bench_rank *r = &p->rank[i];
         const Muster__Stats *x = &st[c->plan.share[i].rank];
         double steps = x->steps > 0 ? (double)x->steps : 1;
-        r->read_bw = x->read_bw > r->read_bw ? x->read_bw : r->read_bw;
+        r->read_bw = x->read_bw;
         r->rss_peak = x->rss_peak;
         if (!count)
             continue;
@@ -226,12 +226,14 @@ static int run_prefill(const struct options *o, struct session *s, const int32_t
 static int run_decode(const struct options *o, struct session *s, const int32_t *prompt,
                       struct bench_run *r, struct err *err)
 {
-    double tps[REPEAT_MAX], seconds[REPEAT_MAX];
+    double tps[REPEAT_MAX], seconds[REPEAT_MAX], read[BENCH_RANKS_MAX][REPEAT_MAX];
     int n_prompt = o->prefill < 16 ? o->prefill : 16;
     TRY(take_stats(s, true, &r->decode, false, err));
     for (int i = 0; i < o->repeat; i++) {
         TRY(time_decode(s, prompt, n_prompt, o->decode, r->sequences, &tps[i], &seconds[i], err));
         TRY(take_stats(s, true, &r->decode, true, err));
+        for (int k = 0; k < r->decode.n_ranks; k++)
+            read[k][i] = r->decode.rank[k].read_bw;
     }
     r->has_decode = true;
     r->decode.tokens_per_s = median(tps, o->repeat);
@@ -242,6 +244,7 @@ static int run_decode(const struct options *o, struct session *s, const int32_t 
     r->decode.step_us = r->sequences / r->decode.tokens_per_s * 1e6;
     for (int i = 0; i < r->decode.n_ranks; i++) {
         struct bench_rank *x = &r->decode.rank[i];
+        x->read_bw = median(read[i], o->repeat);
         if (x->read_bw > 0)
             x->read_share = (double)x->read_bytes / r->decode.step_us * 1e6 / x->read_bw;
     }

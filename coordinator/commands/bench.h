@@ -12,7 +12,7 @@ enum { BENCH_LIST_MAX = 16, BENCH_RANKS_MAX = 256, BENCH_SUMS_MAX = 8 };
 struct bench_rank {
     int rank;
     double compute_us, reduce_us, wait_us, wire_us, wire_bytes;
-    double read_bw;                 /* of its packed weights, measured beside the decoding */
+    double read_bw;                 /* of its packed weights, measured between the decodings; the median */
     double read_share;              /* bytes per step x steps per second / read_bw */
     uint64_t weights_bytes, read_bytes, kv_bytes, scratch_bytes, rss_peak;
 };

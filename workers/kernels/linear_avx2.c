@@ -181,20 +181,21 @@ FOLDED __m256 block_dot(enum dtype type, const __m256i w[8], const __m256 d[2], 
     return has_minimum(type) ? _mm256_fmadd_ps(m[0], _mm256_set1_ps(x->xs), acc) : acc;
 }
 
-/* Both halves of the panel in one walk, so that its lines are read once. */
-FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, int b0, int b1,
-                     const uint8_t *x, size_t xs, float *out, int pass, int n_pass)
+/* Blocks [b, b1), whose prefetches go `ahead` bytes on; both halves of the panel in one walk, so that
+ * its lines are read once. */
+FOLDED void dot_span(enum dtype type, int rows, const struct linear_panel *w, int b, int b1,
+                     const uint8_t *x, size_t xs, struct prefetch next, size_t ahead,
+                     __m256 acc[2][4])
 {
-    __m256 acc[2][4];
-    struct prefetch next = prefetch_share(type, w, pass, n_pass);
-    UNROLL (int r = 0; r < rows; r++)
-        acc[0][r] = acc[1][r] = _mm256_setzero_ps();
-    for (int b = b0; b < b1; b++) {
-        prefetch_block(type, w, b, next);
+    const size_t bytes = 64 * (size_t)code_bits(type);
+    const uint8_t *q = w->q + (size_t)b * bytes;
+    for (; b < b1; b++, q += bytes) {
+        prefetch_codes(type, q, ahead, next);
+        prefetch_scales(type, w, b, next);
         UNROLL (int half = 0; half < 2; half++) {
             __m256i codes[8];
             __m256 d[2], m[2];
-            load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type) + 32 * half, codes);
+            load_codes(type, q + 32 * half, codes);
             load_scales(type, w, b, half, d, m);
             UNROLL (int r = 0; r < rows; r++)
                 acc[half][r] = block_dot(type, codes, d, m,
@@ -202,6 +203,18 @@ FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, in
                                          acc[half][r]);
         }
     }
+}
+
+FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, int b0, int b1,
+                     const uint8_t *x, size_t xs, float *out, int pass, int n_pass)
+{
+    __m256 acc[2][4];
+    struct prefetch next = prefetch_share(type, w, pass, n_pass);
+    struct prefetch_reach reach = prefetch_reach(type, w, b0, b1);
+    UNROLL (int r = 0; r < rows; r++)
+        acc[0][r] = acc[1][r] = _mm256_setzero_ps();
+    dot_span(type, rows, w, b0, reach.turn, x, xs, next, reach.inside, acc);
+    dot_span(type, rows, w, reach.turn, b1, x, xs, next, reach.beyond, acc);
     UNROLL (int r = 0; r < rows; r++) {
         _mm256_storeu_ps(out + 16 * r, acc[0][r]);
         _mm256_storeu_ps(out + 16 * r + 8, acc[1][r]);

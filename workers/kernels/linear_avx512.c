@@ -22,6 +22,15 @@ FOLDED __m512i dot4(__m512i sum, const __m512i w[4], const int8_t *x)
     return sum;
 }
 
+/* acc + the sums of a block, scaled. */
+FOLDED __m512 add_block(enum dtype type, __m512i sum, const __m512 d[2], const __m512 m[2],
+                        const struct linear_xblock *x, __m512 acc)
+{
+    __m512 scale = _mm512_mul_ps(d[0], _mm512_set1_ps(x->d));
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, acc);
+    return has_minimum(type) ? _mm512_fmadd_ps(m[0], _mm512_set1_ps(x->xs), acc) : acc;
+}
+
 /* acc + one block of 16 rows times one block of x. */
 FOLDED __m512 block_dot(enum dtype type, const __m512i w[8], const __m512 d[2], const __m512 m[2],
                         const struct linear_xblock *x, __m512 acc)
@@ -38,9 +47,50 @@ FOLDED __m512 block_dot(enum dtype type, const __m512i w[8], const __m512 d[2], 
         }
         return acc;
     }
-    __m512i sum = dot4(dot4(start(type, x->neg_sum), w, x->q), w + 4, x->q + 16);
-    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d[0], xd), acc);
-    return has_minimum(type) ? _mm512_fmadd_ps(m[0], _mm512_set1_ps(x->xs), acc) : acc;
+    return add_block(type, dot4(dot4(start(type, x->neg_sum), w, x->q), w + 4, x->q + 16), d, m, x,
+                     acc);
+}
+
+/* The sum of one block for one row of x: of 4-bit codes the high ones are multiplied where they lie, 16
+ * times too large, and the exact sum is shifted instead of each code. */
+FOLDED __m512i sum_in_place(enum dtype type, const uint8_t *q, const struct linear_xblock *x)
+{
+    const __m512i low4 = _mm512_set1_epi8(15), high4 = _mm512_set1_epi8((char)0xf0);
+    __m512i low[4], high[4];
+    UNROLL (int j = 0; j < 4; j++) {
+        __m512i v = load(q + 64 * j);
+        low[j] = _mm512_and_si512(v, low4);
+        high[j] = _mm512_and_si512(v, high4);
+    }
+    __m512i sixteenfold = dot4(_mm512_setzero_si512(), high, x->q + 16);
+    return _mm512_add_epi32(dot4(start(type, x->neg_sum), low, x->q),
+                            _mm512_srai_epi32(sixteenfold, 4));
+}
+
+FOLDED bool plain_nibbles(enum dtype type) { return code_bits(type) == 4 && !has_codebook(type); }
+
+/* Blocks [b, b1), whose prefetches go `ahead` bytes on. */
+FOLDED void dot_span(enum dtype type, int rows, const struct linear_panel *w, int b, int b1,
+                     const uint8_t *x, size_t xs, struct prefetch next, size_t ahead, __m512 *acc)
+{
+    const size_t bytes = 64 * (size_t)code_bits(type);
+    const uint8_t *q = w->q + (size_t)b * bytes;
+    const struct linear_xblock *xb = (const struct linear_xblock *)x + b;
+    for (; b < b1; b++, q += bytes, xb++) {
+        __m512i codes[8];
+        __m512 d[2], m[2];
+        prefetch_codes(type, q, ahead, next);
+        prefetch_scales(type, w, b, next);
+        load_scales(type, w, b, d, m);
+        if (rows == 1 && plain_nibbles(type)) {
+            acc[0] = add_block(type, sum_in_place(type, q, xb), d, m, xb, acc[0]);
+            continue;
+        }
+        load_codes(type, q, codes);
+        UNROLL (int r = 0; r < rows; r++)
+            acc[r] = block_dot(type, codes, d, m,
+                               (const void *)((const uint8_t *)xb + (size_t)r * xs), acc[r]);
+    }
 }
 
 FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, int b0, int b1,
@@ -48,18 +98,11 @@ FOLDED void dot_rows(enum dtype type, int rows, const struct linear_panel *w, in
 {
     __m512 acc[8];
     struct prefetch next = prefetch_share(type, w, pass, n_pass);
+    struct prefetch_reach reach = prefetch_reach(type, w, b0, b1);
     UNROLL (int r = 0; r < rows; r++)
         acc[r] = _mm512_setzero_ps();
-    for (int b = b0; b < b1; b++) {
-        __m512i codes[8];
-        __m512 d[2], m[2];
-        prefetch_block(type, w, b, next);
-        load_codes(type, w->q + (size_t)b * 64 * (size_t)code_bits(type), codes);
-        load_scales(type, w, b, d, m);
-        UNROLL (int r = 0; r < rows; r++)
-            acc[r] = block_dot(type, codes, d, m,
-                               (const struct linear_xblock *)(x + (size_t)r * xs) + b, acc[r]);
-    }
+    dot_span(type, rows, w, b0, reach.turn, x, xs, next, reach.inside, acc);
+    dot_span(type, rows, w, reach.turn, b1, x, xs, next, reach.beyond, acc);
     UNROLL (int r = 0; r < rows; r++)
         _mm512_storeu_ps(out + 16 * r, acc[r]);
 }

@@ -72,7 +72,7 @@ void linear_run_lanes(const struct linear_job *job, void *scratch)
     for (int p = job->p0; p < job->p1; p++)
         for (int r0 = 0; r0 < job->n_rows; r0 += ROW_TILE) {
             g.rows = job->n_rows - r0 < ROW_TILE ? job->n_rows - r0 : ROW_TILE;
-            g.w = linear_panel_at(job->l, p, r0 == 0 && p + 1 < job->p1);
+            g.w = linear_panel_at(job->l, p, r0 == 0);
             g.x = job->x + (size_t)r0 * job->xs;
             prefetch_out(job, p, r0, g.rows);
             int height = linear_segments(job->prog, job->l->k, segment, &g, g.s->stack[0],
