@@ -27,7 +27,24 @@ void nn_init(struct nn *nn, const struct kernels *kernels, struct team *team)
     nn->n_parts = 1;
     nn->part_begin[1] = 1;
     nn->leaves = 1;
+    nn->n_pieces = 1;
     openblas_set_num_threads(1);    /* our threads run parts; the library's would change the bits */
+}
+
+/* Parts among leaves [first, last): where both halves hold some, one more fold after the last of them. */
+static bool program_folds(struct nn *nn, int first, int last, int *at)
+{
+    if (*at >= nn->n_parts || nn->leaf[*at] >= last)
+        return false;
+    if (last - first == 1) {
+        ++*at;
+        return true;
+    }
+    int mid = (first + last) / 2;
+    bool left = program_folds(nn, first, mid, at), right = program_folds(nn, mid, last, at);
+    if (left && right)
+        nn->folds[*at - 1]++;
+    return left || right;
 }
 
 void nn_set_parts(struct nn *nn, int n_parts, const int64_t *part_begin)
@@ -40,6 +57,10 @@ void nn_set_parts(struct nn *nn, int n_parts, const int64_t *part_begin)
         nn->leaves *= 2;
     for (int p = 0; p < n_parts; p++)
         nn->leaf[p] = p;
+    int at = 0;
+    memset(nn->folds, 0, sizeof nn->folds);
+    program_folds(nn, 0, nn->leaves, &at);
+    nn->n_pieces = 1;
 }
 
 void nn_free(struct nn *nn)
@@ -144,6 +165,22 @@ float *nn_grad(struct nn *nn, struct nn_tensor *t)
     return t->grad;
 }
 
+bool nn_grad_fresh(struct nn *nn, struct nn_tensor *t)
+{
+    if (t == NULL || !t->wants_grad || t->grad != NULL)
+        return false;
+    t->grad = nn_take(nn, (size_t)t->n * sizeof(float) * (size_t)(t->unbatched ? nn->n_parts : 1));
+    return true;
+}
+
+bool nn_grad_share(struct nn_tensor *t, const struct nn_tensor *of)
+{
+    if (!t->wants_grad || t->grad != NULL || t->n != of->n || t->unbatched != of->unbatched)
+        return false;
+    t->grad = of->grad;
+    return true;
+}
+
 struct nn_node *nn_record(struct nn *nn, struct nn_tensor *out,
                           void (*backward)(struct nn *, const struct nn_node *),
                           struct nn_tensor *a, struct nn_tensor *b, struct nn_tensor *c)
@@ -159,6 +196,9 @@ struct nn_node *nn_record(struct nn *nn, struct nn_tensor *out,
     node->backward = backward;
     node->out = out;
     memcpy(node->in, in, sizeof in);
+    for (int i = 0; i < 3; i++)
+        if (in[i] != NULL && in[i]->unbatched)
+            in[i]->uses++;
     out->wants_grad = true;
     nn->last = node;
     return node;

@@ -29,6 +29,8 @@ struct nn_tensor {
     int n_dims;
     int64_t shape[NN_DIMS_MAX], n;
     bool wants_grad, unbatched;
+    bool folded;                /* grad is [n_pieces][n] instead: parts are added up already */
+    int uses;                   /* by recorded operations, of an unbatched tensor */
 };
 
 struct nn;
@@ -56,6 +58,11 @@ struct nn {
     int64_t part_begin[NN_PARTS_MAX + 1];       /* samples of part p: [part_begin[p], part_begin[p+1]) */
     int leaves;                 /* of the sum tree: these parts are leaves [leaf[p]] of it */
     int leaf[NN_PARTS_MAX];
+    /* The same as a program: push a part, then folds[p] times the top two become their sum. What is left in
+     * the end are the pieces: one, or where other ranks hold parts of the tree the maximal subtrees. */
+    int n_pieces;
+    uint8_t folds[NN_PARTS_MAX];
+    bool folding;               /* weights' gradients may be folded as they come (trainers) */
     bool recording;
     struct nn_node *last;
     struct nn_block *first, *current;           /* memory: grows once, then is used again */
@@ -94,6 +101,11 @@ struct nn_node *nn_record(struct nn *nn, struct nn_tensor *out,
                           struct nn_tensor *a, struct nn_tensor *b, struct nn_tensor *c);
 /* Allocates (zeroed) the gradient of t; NULL when t wants none. */
 float *nn_grad(struct nn *nn, struct nn_tensor *t);
+/* For operations whose way back gives every number of t's gradient: true when there was none yet. Then it
+ * has memory that is not zeroed, and must be written, not added to. */
+bool nn_grad_fresh(struct nn *nn, struct nn_tensor *t);
+/* t's gradient is that of `of`, whose way back is done: no copy where t has none yet; true then. */
+bool nn_grad_share(struct nn_tensor *t, const struct nn_tensor *of);
 /* Gradient where part p adds: of a batched tensor the whole. */
 static inline float *nn_grad_part(const struct nn_tensor *t, int p)
 {

@@ -6,7 +6,12 @@
 #include <cblas.h>
 #include <string.h>
 
-struct linear_job { struct nn *nn; struct nn_tensor *x, *w, *b, *y; };
+struct linear_job {
+    struct nn *nn;
+    struct nn_tensor *x, *w, *b, *y;
+    bool fresh_x, fresh_w;      /* way back: their gradients are written, not added to */
+    float *room;                /* a stack of blocks of w for each thread */
+};
 
 /* Rows of the flattened [rows, last] matrix that part p of t has. */
 static struct nn_range flat_rows(const struct nn *nn, const struct nn_tensor *t, int p)
@@ -32,35 +37,107 @@ static void linear_forward(void *ctx, int p)
                     (int)out);
 }
 
-static void linear_back_part(void *ctx, int p)
+/* Into x: one product a part. */
+static void linear_back_x(void *ctx, int p)
 {
     const struct linear_job *j = ctx;
     int64_t in = j->w->shape[1], out = j->w->shape[0];
     struct nn_range r = flat_rows(j->nn, j->x, p);
-    const float *g = j->y->grad + r.begin * out, *x = j->x->data + r.begin * in;
     int rows = (int)(r.end - r.begin);
-    if (rows == 0)
-        return;
-    if (j->x->grad != NULL)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, (int)in, (int)out, 1, g, (int)out,
-                    j->w->data, (int)in, 1, j->x->grad + r.begin * in, (int)in);
-    if (j->w->grad != NULL)
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)out, (int)in, rows, 1, g, (int)out, x,
-                    (int)in, 1, nn_grad_part(j->w, p), (int)in);
-    if (j->b != NULL && j->b->grad != NULL) {
-        float *db = nn_grad_part(j->b, p);
-        for (int64_t i = 0; i < rows; i++)
-            j->nn->kernels->add(db, db, g + i * out, out);
+    if (rows > 0)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, (int)in, (int)out, 1,
+                    j->y->grad + r.begin * out, (int)out, j->w->data, (int)in, j->fresh_x ? 0 : 1,
+                    j->x->grad + r.begin * in, (int)in);
+}
+
+static void linear_back_bias(void *ctx, int p)
+{
+    const struct linear_job *j = ctx;
+    int64_t out = j->w->shape[0];
+    struct nn_range r = flat_rows(j->nn, j->x, p);
+    float *db = nn_grad_part(j->b, p);
+    for (int64_t i = r.begin; i < r.end; i++)
+        j->nn->kernels->add(db, db, j->y->grad + i * out, out);
+}
+
+/* Rows [o, o + n) of part p's gradient of w: into (beta 0) or onto (1) to [n, in]. */
+static void weight_rows(const struct linear_job *j, int p, int64_t o, int n, float beta, float *to)
+{
+    int64_t in = j->w->shape[1], out = j->w->shape[0];
+    struct nn_range r = flat_rows(j->nn, j->x, p);
+    int rows = (int)(r.end - r.begin);
+    if (rows > 0)
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, (int)in, rows, 1,
+                    j->y->grad + r.begin * out + o, (int)out, j->x->data + r.begin * in, (int)in, beta, to,
+                    (int)in);
+    else if (beta == 0)
+        memset(to, 0, (size_t)(n * in) * sizeof *to);
+}
+
+static void linear_back_weight(void *ctx, int p)
+{
+    const struct linear_job *j = ctx;
+    weight_rows(j, p, 0, (int)j->w->shape[0], j->fresh_w ? 0 : 1, nn_grad_part(j->w, p));
+}
+
+/* A block of rows of w at a time: the parts' products and their sums stay in L2, and only the pieces go out.
+ * Parts kept apart would write and read n_parts times the weights. */
+enum { FOLD_FLOATS = 8192, FOLD_DEPTH = 8 };
+
+static void fold_rows(const struct linear_job *j, int64_t o, int n, float *room)
+{
+    int64_t in = j->w->shape[1], block = n * in;
+    int top = 0;
+    for (int p = 0; p < j->nn->n_parts; p++) {
+        float *to = room + top++ * block;
+        weight_rows(j, p, o, n, 0, to);
+        for (int f = 0; f < j->nn->folds[p]; f++, top--, to -= block)
+            j->nn->kernels->add(to - block, to - block, to, block);
     }
+    for (int k = 0; k < top; k++)
+        memcpy(j->w->grad + k * j->w->n + o * in, room + k * block, (size_t)block * sizeof *room);
+}
+
+static void fold_share(void *ctx, int thread, int n_threads)
+{
+    const struct linear_job *j = ctx;
+    int64_t in = j->w->shape[1], out = j->w->shape[0], unit = FOLD_FLOATS / in > 0 ? FOLD_FLOATS / in : 1;
+    int64_t blocks = (out + unit - 1) / unit;
+    float *room = j->room + (int64_t)thread * FOLD_DEPTH * unit * in;
+    for (int64_t b = blocks * thread / n_threads; b < blocks * (thread + 1) / n_threads; b++) {
+        int64_t left = out - b * unit;
+        fold_rows(j, b * unit, (int)(left < unit ? left : unit), room);
+    }
+}
+
+static void linear_back_folded(struct nn *nn, struct linear_job *j)
+{
+    int64_t in = j->w->shape[1], unit = FOLD_FLOATS / in > 0 ? FOLD_FLOATS / in : 1;
+    int threads = nn->team != NULL ? nn->team->n_threads : 1;
+    j->w->folded = true;
+    j->w->grad = nn_take(nn, (size_t)(nn->n_pieces * j->w->n) * sizeof(float));
+    j->room = nn_scratch(nn, 0, (int64_t)threads * FOLD_DEPTH * unit * in);
+    if (nn->team != NULL)
+        team_run(nn->team, fold_share, j);
+    else
+        fold_share(j, 0, 1);
 }
 
 static void linear_backward(struct nn *nn, const struct nn_node *node)
 {
     struct linear_job j = {nn, node->in[0], node->in[1], node->in[2], node->out};
-    nn_grad(nn, j.x);
-    nn_grad(nn, j.w);
-    nn_grad(nn, j.b);
-    nn_parts(nn, linear_back_part, &j);
+    if (j.x->wants_grad) {
+        j.fresh_x = nn_grad_fresh(nn, j.x);
+        nn_parts(nn, linear_back_x, &j);
+    }
+    if (j.w->wants_grad && nn->folding && j.w->unbatched && j.w->uses == 1 && j.w->grad == NULL) {
+        linear_back_folded(nn, &j);
+    } else if (j.w->wants_grad) {
+        j.fresh_w = nn_grad_fresh(nn, j.w);
+        nn_parts(nn, linear_back_weight, &j);
+    }
+    if (nn_grad(nn, j.b) != NULL)
+        nn_parts(nn, linear_back_bias, &j);
 }
 
 struct nn_tensor *nn_linear(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, struct nn_tensor *b)

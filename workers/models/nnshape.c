@@ -217,42 +217,77 @@ struct nn_tensor *nn_gate(struct nn *nn, struct nn_tensor *residual, struct nn_t
 typedef int64_t move_from(const struct nn_node *n, const struct nn_tensor *x, const struct nn_tensor *y,
                           int64_t at);
 
-struct move_job { struct nn *nn; struct nn_node node; struct nn_tensor *x, *y; move_from *from; bool back; };
+/* Numbers come in runs that lie end to end in both: `from` is asked once a run. whole: all of x is in y. */
+struct move_job {
+    struct nn *nn;
+    struct nn_node node;
+    struct nn_tensor *x, *y;
+    move_from *from;
+    int64_t run;
+    bool back, fresh;
+};
+enum { MOVE_RUN = 6, MOVE_WHOLE = 7 };      /* in node.i, behind what `from` needs */
+
+static void move_run(const struct move_job *j, int64_t src, int64_t at)
+{
+    size_t bytes = (size_t)j->run * sizeof(float);
+    if (!j->back)
+        memcpy(j->y->data + at, j->x->data + src, bytes);
+    else if (j->fresh)
+        memcpy(j->x->grad + src, j->y->grad + at, bytes);
+    else
+        j->nn->kernels->add(j->x->grad + src, j->x->grad + src, j->y->grad + at, j->run);
+}
+
+static void move_one(const struct move_job *j, int64_t src, int64_t at)
+{
+    if (!j->back)
+        j->y->data[at] = j->x->data[src];
+    else if (j->fresh)
+        j->x->grad[src] = j->y->grad[at];
+    else
+        j->x->grad[src] += j->y->grad[at];
+}
 
 static void move_part(void *ctx, int part)
 {
     const struct move_job *j = ctx;
     struct nn_range r = nn_part(j->nn, j->y, part);
     int64_t each = nn_row(j->y);
-    for (int64_t at = r.begin * each; at < r.end * each; at++) {
+    for (int64_t at = r.begin * each; at < r.end * each; at += j->run) {
         int64_t src = j->from(&j->node, j->x, j->y, at);
         if (src < 0)
             continue;
-        if (j->back)
-            j->x->grad[src] += j->y->grad[at];
+        if (j->run == 1)
+            move_one(j, src, at);
         else
-            j->y->data[at] = j->x->data[src];
+            move_run(j, src, at);
     }
 }
 
 static void move_backward(struct nn *nn, const struct nn_node *node)
 {
-    struct move_job j = {nn, *node, node->in[0], node->out, NULL, true};
+    struct move_job j = {nn, *node, node->in[0], node->out, NULL, node->i[MOVE_RUN], true, false};
     memcpy(&j.from, &node->saved[0], sizeof j.from);
-    nn_grad(nn, j.x);
+    if (node->i[MOVE_WHOLE])
+        j.fresh = nn_grad_fresh(nn, j.x);
+    else
+        nn_grad(nn, j.x);
     nn_parts(nn, move_part, &j);
 }
 
-/* numbers: what `from` needs, up to 8. Writes the elements of y that lie in x. */
-static void move(struct nn *nn, struct nn_tensor *x, struct nn_tensor *y, move_from *from,
-                 const int64_t *numbers, int n_numbers)
+/* numbers: what `from` needs, up to 6. Writes the elements of y that lie in x. */
+static void move(struct nn *nn, struct nn_tensor *x, struct nn_tensor *y, move_from *from, int64_t run,
+                 bool whole, const int64_t *numbers, int n_numbers)
 {
-    struct move_job j = {.nn = nn, .x = x, .y = y, .from = from};
+    struct move_job j = {.nn = nn, .x = x, .y = y, .from = from, .run = run};
     memcpy(j.node.i, numbers, (size_t)n_numbers * sizeof *numbers);
     nn_parts(nn, move_part, &j);
     struct nn_node *node = nn_record(nn, y, move_backward, x, NULL, NULL);
     if (node != NULL) {
         memcpy(node->i, numbers, (size_t)n_numbers * sizeof *numbers);
+        node->i[MOVE_RUN] = run;
+        node->i[MOVE_WHOLE] = whole;
         memcpy(&node->saved[0], &from, sizeof from);
     }
 }
@@ -322,8 +357,8 @@ struct nn_tensor *nn_concat(struct nn *nn, struct nn_tensor *a, struct nn_tensor
         return y;
     }
     int64_t inner = inner_of(a, axis), na = a->shape[axis];
-    move(nn, a, y, from_axis, (const int64_t[]){inner, na, shape[axis], 0, 0}, 5);
-    move(nn, b, y, from_axis, (const int64_t[]){inner, b->shape[axis], shape[axis], na, 0}, 5);
+    move(nn, a, y, from_axis, inner, true, (const int64_t[]){inner, na, shape[axis], 0, 0}, 5);
+    move(nn, b, y, from_axis, inner, true, (const int64_t[]){inner, b->shape[axis], shape[axis], na, 0}, 5);
     return y;
 }
 
@@ -335,7 +370,7 @@ struct nn_tensor *nn_slice(struct nn *nn, struct nn_tensor *x, int axis, int64_t
     memcpy(shape, x->shape, sizeof shape);
     shape[axis] = end - begin;
     struct nn_tensor *y = nn_new(nn, x->n_dims, shape);
-    move(nn, x, y, from_axis,
+    move(nn, x, y, from_axis, inner_of(x, axis), false,
          (const int64_t[]){inner_of(x, axis), x->shape[axis], shape[axis], 0, begin}, 5);
     return y;
 }
@@ -362,12 +397,15 @@ struct nn_tensor *nn_transpose(struct nn *nn, struct nn_tensor *x, const int *ax
         strides[k] = inner_of(x, axes[k]);
     }
     struct nn_tensor *y = nn_new(nn, x->n_dims, shape);
-    move(nn, x, y, from_transposed, strides, x->n_dims);
+    int last = x->n_dims - 1;
+    move(nn, x, y, from_transposed, strides[last] == 1 ? shape[last] : 1, true, strides, x->n_dims);
     return y;
 }
 
 static void reshape_backward(struct nn *nn, const struct nn_node *node)
 {
+    if (nn_grad_share(node->in[0], node->out))
+        return;
     float *dx = nn_grad(nn, node->in[0]);
     int64_t n = node->out->n * (node->out->unbatched ? nn->n_parts : 1);
     nn->kernels->add(dx, dx, node->out->grad, n);
@@ -378,6 +416,7 @@ struct nn_tensor *nn_reshape(struct nn *nn, struct nn_tensor *x, int n_dims, con
     struct nn_tensor *y = nn_input(nn, x->data, n_dims, shape);
     ASSERT(y->n == x->n);
     y->unbatched = x->unbatched;
+    y->uses = 1;        /* never the only one: its gradient goes on to x by parts */
     nn_record(nn, y, reshape_backward, x, NULL, NULL);
     return y;
 }
@@ -400,7 +439,7 @@ struct nn_tensor *nn_patchify(struct nn *nn, struct nn_tensor *x, int patch)
     int64_t b = x->shape[0], c = x->shape[1], h = x->shape[2], w = x->shape[3];
     ASSERT(x->n_dims == 4 && h % patch == 0 && w % patch == 0);
     struct nn_tensor *y = nn_new(nn, 3, (const int64_t[]){b, h / patch * (w / patch), c * patch * patch});
-    move(nn, x, y, from_patch, (const int64_t[]){patch, c, h, w}, 4);
+    move(nn, x, y, from_patch, patch, true, (const int64_t[]){patch, c, h, w}, 4);
     return y;
 }
 
@@ -421,7 +460,7 @@ struct nn_tensor *nn_unpatchify(struct nn *nn, struct nn_tensor *x, int patch, i
     int64_t c = x->shape[2] / (patch * patch);
     ASSERT(x->n_dims == 3 && x->shape[1] == (int64_t)rows * cols && c * patch * patch == x->shape[2]);
     struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){x->shape[0], c, rows * patch, cols * patch});
-    move(nn, x, y, from_token, (const int64_t[]){patch, c, rows, cols}, 4);
+    move(nn, x, y, from_token, 1, true, (const int64_t[]){patch, c, rows, cols}, 4);
     return y;
 }
 
@@ -463,7 +502,7 @@ struct nn_tensor *nn_pixel_shuffle(struct nn *nn, struct nn_tensor *x, int k)
     ASSERT(x->n_dims == 4 && s[1] % (k * k) == 0);
     const int64_t shape[4] = {s[0], s[1] / (k * k), s[2] * k, s[3] * k};
     struct nn_tensor *y = nn_new(nn, 4, shape);
-    move(nn, x, y, from_shuffled, (const int64_t[]){k, shape[1], shape[2], shape[3]}, 4);
+    move(nn, x, y, from_shuffled, 1, true, (const int64_t[]){k, shape[1], shape[2], shape[3]}, 4);
     return y;
 }
 
@@ -472,7 +511,7 @@ struct nn_tensor *nn_pixel_unshuffle(struct nn *nn, struct nn_tensor *x, int k)
     const int64_t *s = x->shape;
     ASSERT(x->n_dims == 4 && s[2] % k == 0 && s[3] % k == 0);
     struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){s[0], s[1] * k * k, s[2] / k, s[3] / k});
-    move(nn, x, y, from_unshuffled, (const int64_t[]){k, s[1], s[2], s[3]}, 4);
+    move(nn, x, y, from_unshuffled, 1, true, (const int64_t[]){k, s[1], s[2], s[3]}, 4);
     return y;
 }
 
@@ -480,7 +519,7 @@ struct nn_tensor *nn_repeat_pixels(struct nn *nn, struct nn_tensor *x, int k)
 {
     const int64_t *s = x->shape;
     struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){s[0], s[1], s[2] * k, s[3] * k});
-    move(nn, x, y, from_repeated, (const int64_t[]){k, s[1], s[2] * k, s[3] * k}, 4);
+    move(nn, x, y, from_repeated, 1, false, (const int64_t[]){k, s[1], s[2] * k, s[3] * k}, 4);
     return y;
 }
 

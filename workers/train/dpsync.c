@@ -148,6 +148,9 @@ void dpsync_attach(struct dpsync *s, struct nn *nn, int batch)
             leaf++;
         nn->leaf[p] = leaf;
     }
+    for (int p = 0; p < n; p++)
+        nn->folds[p] = (uint8_t)s->program.seg[p].folds;
+    nn->n_pieces = s->program.n_piece;
     s->kernels = nn->kernels;
     s->sync.sum = sum_parts;
     nn->sync = s->joined ? &s->sync : NULL;

@@ -74,7 +74,7 @@ void trainer_close(struct trainer *t)
 void trainer_pass(struct trainer *t)
 {
     nn_reset(&t->nn);
-    t->nn.recording = true;
+    t->nn.recording = t->nn.folding = true;
     for (int i = 0; i < t->task.n_sets; i++)
         params_begin(&t->task.set[i].params);
 }

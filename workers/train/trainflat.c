@@ -192,9 +192,13 @@ static void sum_chunks(void *ctx, int thread, int n_threads)
     for (int i = begin; i < end; i++) {
         struct train_chunk c = j->f->chunk[i];
         const struct param *p = j->f->param[c.param];
-        if (p->bound != NULL && p->bound->grad != NULL)
-            dpsync_pieces(s, j->t->nn.kernels, p->bound->grad + (c.at - j->f->begin[c.param]), p->n,
-                          j->pieces + c.at, j->f->n, c.n);
+        const float *grad = p->bound != NULL ? p->bound->grad : NULL;
+        int64_t at = c.at - j->f->begin[c.param];
+        if (grad != NULL && p->bound->folded)
+            for (int k = 0; k < n_piece; k++)
+                memcpy(j->pieces + k * j->f->n + c.at, grad + k * p->n + at, (size_t)c.n * sizeof(float));
+        else if (grad != NULL)
+            dpsync_pieces(s, j->t->nn.kernels, grad + at, p->n, j->pieces + c.at, j->f->n, c.n);
         else
             for (int k = 0; k < n_piece; k++)
                 memset(j->pieces + k * j->f->n + c.at, 0, (size_t)c.n * sizeof(float));
