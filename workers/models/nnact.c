@@ -3,18 +3,19 @@
 #include "workers/models/nn.h"
 
 #include "proto/err.h"
+#include "workers/models/nnrows.h"
 
 #include <math.h>
 
 enum { BLOCK = 1024 };
 
-struct act_job { struct nn *nn; struct nn_tensor *x, *up, *y; enum nn_act act; float slope; };
+struct act_job { struct nn *nn; struct nn_tensor *x, *up, *y; enum nn_act act; float slope; bool fresh; };
 
 static const float ROOT_HALF = 0.70710678118654752f, GELU_C = 0.79788456080286536f,
                    GELU_A = 0.044715f, QUICK = 1.702f, INV_ROOT_2PI = 0.39894228040143268f;
 
 /* t [n] = the transcendental part of the activation at x. */
-static void inner(const struct kernels *k, enum nn_act act, float *t, const float *x, int n)
+NN_WIDE static void inner(const struct kernels *k, enum nn_act act, float *t, const float *x, int n)
 {
     switch (act) {
     case NN_SILU:
@@ -54,7 +55,7 @@ static void softplus(const struct kernels *k, float *y, const float *x, int n)
         y[i] += x[i] > 0 ? x[i] : 0;
 }
 
-static void values(const struct act_job *j, float *y, const float *x, int n)
+NN_WIDE static void values(const struct act_job *j, float *y, const float *x, int n)
 {
     float t[BLOCK];
     inner(j->nn->kernels, j->act, t, x, n);
@@ -87,7 +88,7 @@ static void values(const struct act_job *j, float *y, const float *x, int n)
 }
 
 /* d [n] = f'(x). */
-static void slopes(const struct act_job *j, float *d, const float *x, int n)
+NN_WIDE static void slopes(const struct act_job *j, float *d, const float *x, int n)
 {
     float t[BLOCK], e[BLOCK];
     inner(j->nn->kernels, j->act, t, x, n);
@@ -170,16 +171,17 @@ static void act_back_part(void *ctx, int p)
         if (j->x->grad == NULL)
             continue;
         slopes(j, d, j->x->data + at, n);
-        for (int i = 0; i < n; i++)
-            j->x->grad[at + i] += g[i] * d[i] * (j->up != NULL ? j->up->data[at + i] : 1);
+        if (j->up != NULL)
+            nnrows_product(d, d, j->up->data + at, n, true);
+        nnrows_product(j->x->grad + at, g, d, n, j->fresh);
     }
 }
 
 static void act_backward(struct nn *nn, const struct nn_node *node)
 {
     struct act_job j = {nn, node->in[0], node->in[1], node->out, (enum nn_act)node->i[0],
-                        (float)node->f[0]};
-    nn_grad(nn, j.x);
+                        (float)node->f[0], false};
+    j.fresh = nn_grad_fresh(nn, j.x);
     nn_grad(nn, j.up);
     nn_parts(nn, act_back_part, &j);
 }
@@ -187,7 +189,7 @@ static void act_backward(struct nn *nn, const struct nn_node *node)
 static struct nn_tensor *activate(struct nn *nn, struct nn_tensor *x, struct nn_tensor *up,
                                   enum nn_act act, double slope)
 {
-    struct act_job j = {nn, x, up, nn_new(nn, x->n_dims, x->shape), act, (float)slope};
+    struct act_job j = {nn, x, up, nn_new(nn, x->n_dims, x->shape), act, (float)slope, false};
     nn_parts(nn, act_forward, &j);
     struct nn_node *node = nn_record(nn, j.y, act_backward, x, up, NULL);
     if (node != NULL) {

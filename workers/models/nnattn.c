@@ -4,6 +4,7 @@
 
 #include "proto/err.h"
 #include "workers/models/nnangle.h"
+#include "workers/models/nnrows.h"
 
 #include <cblas.h>
 #include <math.h>
@@ -15,6 +16,7 @@ struct attn_job {
     const uint8_t *mask;        /* [b, t] or NULL */
     float *prob;                /* [b, h, s, t] */
     bool causal;
+    bool fresh_q, fresh_k, fresh_v;     /* way back: written, not added to */
 };
 
 /* x [n] in place: softmax of the first `live` numbers under the mask, zeros elsewhere. */
@@ -22,18 +24,19 @@ static void masked_softmax(const struct kernels *k, float *x, int64_t n, int64_t
                            const uint8_t *mask)
 {
     float top = -INFINITY;
-    double sum = 0;
-    for (int64_t i = 0; i < live; i++)
-        if (mask == NULL || mask[i])
+    if (mask == NULL && live > 0)
+        top = nnrows_max(x, live);
+    for (int64_t i = 0; mask != NULL && i < live; i++)
+        if (mask[i])
             top = x[i] > top ? x[i] : top;
-    for (int64_t i = 0; i < n; i++)
-        x[i] = i < live && (mask == NULL || mask[i]) ? x[i] - top : -INFINITY;
+    if (mask == NULL && live == n)
+        nnrows_subtract(x, top, n);
+    else
+        for (int64_t i = 0; i < n; i++)
+            x[i] = i < live && (mask == NULL || mask[i]) ? x[i] - top : -INFINITY;
     k->exp(x, x, n);
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i];
-    float inverse = sum > 0 ? (float)(1 / sum) : 0;
-    for (int64_t i = 0; i < n; i++)
-        x[i] *= inverse;
+    double sum = nnrows_sum(x, n);
+    nnrows_multiply(x, sum > 0 ? (float)(1 / sum) : 0, n);
 }
 
 static void attn_head(const struct attn_job *j, int64_t sample, int64_t head)
@@ -73,21 +76,18 @@ static void attn_head_back(const struct attn_job *j, int64_t sample, int64_t hea
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)s, (int)t, (int)d, 1, g, (int)d,
                 j->v->data + at_k, (int)d, 0, ds, (int)t);
     for (int64_t i = 0; i < s; i++) {
-        double sum = 0;
-        for (int64_t c = 0; c < t; c++)
-            sum += (double)p[i * t + c] * ds[i * t + c];
-        for (int64_t c = 0; c < t; c++)
-            ds[i * t + c] = p[i * t + c] * (ds[i * t + c] - (float)sum) * scale;
+        float sum = (float)nnrows_dot(p + i * t, ds + i * t, t);
+        nnrows_softmax_back(ds + i * t, p + i * t, sum, scale, t);
     }
     if (j->v->grad != NULL)
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t, (int)d, (int)s, 1, p, (int)t, g,
-                    (int)d, 1, j->v->grad + at_k, (int)d);
+                    (int)d, j->fresh_v ? 0 : 1, j->v->grad + at_k, (int)d);
     if (j->q->grad != NULL)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)s, (int)d, (int)t, 1, ds, (int)t,
-                    j->k->data + at_k, (int)d, 1, j->q->grad + at_q, (int)d);
+                    j->k->data + at_k, (int)d, j->fresh_q ? 0 : 1, j->q->grad + at_q, (int)d);
     if (j->k->grad != NULL)
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t, (int)d, (int)s, 1, ds, (int)t,
-                    j->q->data + at_q, (int)d, 1, j->k->grad + at_k, (int)d);
+                    j->q->data + at_q, (int)d, j->fresh_k ? 0 : 1, j->k->grad + at_k, (int)d);
 }
 
 static void attn_back_part(void *ctx, int part)
@@ -104,7 +104,10 @@ static void attn_backward(struct nn *nn, const struct nn_node *node)
 {
     struct attn_job j = {.nn = nn, .q = node->in[0], .k = node->in[1], .v = node->in[2],
                          .y = node->out, .prob = node->saved[0]};
-    nn_grad(nn, j.q);
+    bool alone = j.q->shape[1] == j.k->shape[1];        /* else several heads add to one of k and v */
+    j.fresh_q = nn_grad_fresh(nn, j.q);
+    j.fresh_k = alone && nn_grad_fresh(nn, j.k);
+    j.fresh_v = alone && nn_grad_fresh(nn, j.v);
     nn_grad(nn, j.k);
     nn_grad(nn, j.v);
     nn_parts(nn, attn_back_part, &j);
@@ -116,7 +119,7 @@ struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_ten
     ASSERT(q->n_dims == 4 && k->n_dims == 4 && q->shape[1] % k->shape[1] == 0);
     size_t n = (size_t)(q->shape[0] * q->shape[1] * q->shape[2] * k->shape[2]);
     struct attn_job j = {nn, q, k, v, nn_new(nn, 4, q->shape), mask, nn_take(nn, n * sizeof(float)),
-                         causal};
+                         causal, false, false, false};
     nn_parts(nn, attn_forward, &j);
     struct nn_node *node = nn_record(nn, j.y, attn_backward, q, k, v);
     if (node != NULL)

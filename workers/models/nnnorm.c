@@ -3,6 +3,7 @@
 #include "workers/models/nn.h"
 
 #include "proto/err.h"
+#include "workers/models/nnrows.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,6 +13,7 @@ struct norm_job {
     struct nn_tensor *x, *w, *b, *y;
     float *stats;               /* per line: mean, 1 / deviation */
     double eps;
+    bool fresh;                 /* way back: x's gradient is written, not added to */
     bool centred;               /* layer norm subtracts the mean, RMS norm does not */
     int groups;
 };
@@ -20,14 +22,9 @@ struct norm_job {
 
 static void line_statistics(const float *x, int64_t d, bool centred, double eps, float stats[2])
 {
-    double sum = 0, squares = 0;
-    for (int64_t i = 0; i < d && centred; i++)
-        sum += x[i];
-    double mean = sum / (double)d;
-    for (int64_t i = 0; i < d; i++)
-        squares += (x[i] - mean) * (x[i] - mean);
+    double mean = centred ? nnrows_sum(x, d) / (double)d : 0;
     stats[0] = (float)mean;
-    stats[1] = (float)(1 / sqrt(squares / (double)d + eps));
+    stats[1] = (float)(1 / sqrt(nnrows_spread(x, mean, d) / (double)d + eps));
 }
 
 static struct nn_range lines_of(const struct norm_job *j, int p)
@@ -48,11 +45,8 @@ static void lines_forward(void *ctx, int p)
         const float *x = j->x->data + l * d;
         float *y = j->y->data + l * d, *s = j->stats + 2 * l;
         line_statistics(x, d, j->centred, j->eps, s);
-        for (int64_t i = 0; i < d; i++) {
-            float v = (x[i] - s[0]) * s[1];
-            v = j->w != NULL ? v * j->w->data[i] : v;
-            y[i] = j->b != NULL ? v + j->b->data[i] : v;
-        }
+        nnrows_norm(y, x, s[0], s[1], j->w != NULL ? j->w->data : NULL, j->b != NULL ? j->b->data : NULL,
+                    d);
     }
 }
 
@@ -61,25 +55,12 @@ static void line_back(const struct norm_job *j, int64_t l, float *dw, float *db)
 {
     int64_t d = j->x->shape[j->x->n_dims - 1];
     const float *x = j->x->data + l * d, *g = j->y->grad + l * d, *s = j->stats + 2 * l;
-    double sum = 0, along = 0;
-    for (int64_t i = 0; i < d; i++) {
-        double gw = j->w != NULL ? (double)g[i] * j->w->data[i] : g[i];
-        float n = (x[i] - s[0]) * s[1];
-        sum += gw;
-        along += gw * n;
-        if (dw != NULL)
-            dw[i] += g[i] * n;
-        if (db != NULL)
-            db[i] += g[i];
-    }
-    if (j->x->grad == NULL)
-        return;
-    float mean = j->centred ? (float)(sum / (double)d) : 0, mean_n = (float)(along / (double)d);
-    float *dx = j->x->grad + l * d;
-    for (int64_t i = 0; i < d; i++) {
-        float gw = j->w != NULL ? g[i] * j->w->data[i] : g[i];
-        dx[i] += s[1] * (gw - mean - (x[i] - s[0]) * s[1] * mean_n);
-    }
+    const float *w = j->w != NULL ? j->w->data : NULL;
+    double sum, along;
+    nnrows_norm_sums(g, x, s[0], s[1], w, dw, db, d, &sum, &along);
+    if (j->x->grad != NULL)
+        nnrows_norm_back(j->x->grad + l * d, g, x, s[0], s[1], w, j->centred ? (float)(sum / (double)d) : 0,
+                         (float)(along / (double)d), d, j->fresh);
 }
 
 static void lines_back_part(void *ctx, int p)
@@ -96,7 +77,7 @@ static void lines_backward(struct nn *nn, const struct nn_node *node)
 {
     struct norm_job j = {.nn = nn, .x = node->in[0], .w = node->in[1], .b = node->in[2],
                          .y = node->out, .stats = node->saved[0], .centred = node->i[0] != 0};
-    nn_grad(nn, j.x);
+    j.fresh = nn_grad_fresh(nn, j.x);
     nn_grad(nn, j.w);
     nn_grad(nn, j.b);
     nn_parts(nn, lines_back_part, &j);

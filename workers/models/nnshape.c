@@ -3,6 +3,7 @@
 
 #include "proto/err.h"
 #include "workers/models/nnangle.h"
+#include "workers/models/nnrows.h"
 
 #include <string.h>
 
@@ -13,6 +14,7 @@ struct cast_job {
     struct nn_tensor *a, *b, *y;
     int64_t step_a[NN_DIMS_MAX], step_b[NN_DIMS_MAX];   /* strides under y's axes, 0 where broadcast */
     bool multiply, back;
+    bool shared;                /* a's gradient is y's, without a copy */
 };
 
 static void cast_steps(const struct nn_tensor *t, const struct nn_tensor *y, int64_t *step)
@@ -42,6 +44,16 @@ static void cast_line(const struct cast_job *j, int64_t at, int64_t a, int64_t b
     int last = j->y->n_dims - 1;
     int64_t n = j->y->shape[last], sa = j->step_a[last], sb = j->step_b[last];
     const float *x = j->a->data + a, *w = j->b->data + b, *gy = gy_part != NULL ? gy_part + at : NULL;
+    const struct kernels *k = j->nn->kernels;
+    if (!j->multiply && sa == 1 && sb == 1) {       /* rows onto rows: sums that models are full of */
+        if (!j->back)
+            k->add(j->y->data + at, x, w, n);
+        if (da != NULL)
+            k->add(da + a, da + a, gy, n);
+        if (db != NULL)
+            k->add(db + b, db + b, gy, n);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         if (!j->back) {
             j->y->data[at + i] = j->multiply ? x[i * sa] * w[i * sb] : x[i * sa] + w[i * sb];
@@ -79,7 +91,8 @@ static void cast_part(void *ctx, int part)
             a += index * j->step_a[k];
             b += index * j->step_b[k];
         }
-        cast_line(j, l * line, a, b, gy, nn_grad_part(j->a, part), nn_grad_part(j->b, part));
+        cast_line(j, l * line, a, b, gy, j->shared ? NULL : nn_grad_part(j->a, part),
+                  nn_grad_part(j->b, part));
     }
 }
 
@@ -95,6 +108,7 @@ static struct cast_job cast_job_of(struct nn *nn, struct nn_tensor *a, struct nn
 static void cast_backward(struct nn *nn, const struct nn_node *node)
 {
     struct cast_job j = cast_job_of(nn, node->in[0], node->in[1], node->out, node->i[0] != 0, true);
+    j.shared = !j.multiply && j.a != j.b && nn_grad_share(j.a, j.y);
     nn_grad(nn, j.a);
     nn_grad(nn, j.b);
     nn_parts(nn, cast_part, &j);
@@ -135,7 +149,8 @@ struct nn_tensor *nn_scale(struct nn *nn, struct nn_tensor *x, double factor)
 
 /* --- adaptive norm: modulate and gate */
 
-struct mod_job { struct nn *nn; struct nn_tensor *x, *scale, *shift, *y; bool gate, back; };
+/* shift: of a gate the residual. shared: its gradient is y's, without a copy. */
+struct mod_job { struct nn *nn; struct nn_tensor *x, *scale, *shift, *y; bool gate, back, fresh, shared; };
 
 /* One sample: rows [t, d] of x under the sample's scale and shift (or gate) [d]. */
 static void mod_sample(const struct mod_job *j, int64_t s)
@@ -143,10 +158,10 @@ static void mod_sample(const struct mod_job *j, int64_t s)
     int64_t d = j->x->shape[j->x->n_dims - 1], rows = nn_row(j->x) / d, at = s * rows * d;
     const float *scale = j->scale->data + s * d;
     for (int64_t r = 0; r < rows; r++, at += d) {
-        const float *x = j->x->data + at, *other = j->shift->data + (j->gate ? at : s * d);
-        float *y = j->y->data + at;
-        for (int64_t i = 0; i < d; i++)
-            y[i] = j->gate ? other[i] + scale[i] * x[i] : x[i] * (1 + scale[i]) + other[i];
+        if (j->gate)
+            nnrows_gate(j->y->data + at, j->shift->data + at, scale, j->x->data + at, d);
+        else
+            nnrows_modulate(j->y->data + at, j->x->data + at, scale, j->shift->data + s * d, d);
     }
 }
 
@@ -156,13 +171,15 @@ static void mod_sample_back(const struct mod_job *j, int64_t s)
     const float *scale = j->scale->data + s * d;
     for (int64_t r = 0; r < rows; r++, at += d) {
         const float *x = j->x->data + at, *g = j->y->grad + at;
-        for (int64_t i = 0; i < d; i++) {
-            if (j->x->grad != NULL)
-                j->x->grad[at + i] += g[i] * (j->gate ? scale[i] : 1 + scale[i]);
-            if (j->scale->grad != NULL)
-                j->scale->grad[s * d + i] += g[i] * x[i];
-            if (j->shift->grad != NULL)
-                j->shift->grad[(j->gate ? at : s * d) + i] += g[i];
+        if (j->scale->grad != NULL)
+            nnrows_product(j->scale->grad + s * d, g, x, d, false);
+        if (j->x->grad != NULL && j->gate)
+            nnrows_product(j->x->grad + at, g, scale, d, j->fresh);
+        else if (j->x->grad != NULL)
+            nnrows_scaled_back(j->x->grad + at, g, scale, d, j->fresh);
+        if (j->shift->grad != NULL && !j->shared) {
+            float *to = j->shift->grad + (j->gate ? at : s * d);
+            j->nn->kernels->add(to, to, g, d);
         }
     }
 }
@@ -181,8 +198,10 @@ static void mod_part(void *ctx, int part)
 
 static void mod_backward(struct nn *nn, const struct nn_node *node)
 {
-    struct mod_job j = {nn, node->in[0], node->in[1], node->in[2], node->out, node->i[0] != 0, true};
-    nn_grad(nn, j.x);
+    struct mod_job j = {nn, node->in[0], node->in[1], node->in[2], node->out, node->i[0] != 0, true,
+                        false, false};
+    j.fresh = nn_grad_fresh(nn, j.x);
+    j.shared = j.gate && j.x != j.shift && nn_grad_share(j.shift, j.y);
     nn_grad(nn, j.scale);
     nn_grad(nn, j.shift);
     nn_parts(nn, mod_part, &j);
@@ -191,7 +210,8 @@ static void mod_backward(struct nn *nn, const struct nn_node *node)
 static struct nn_tensor *modulate(struct nn *nn, struct nn_tensor *x, struct nn_tensor *scale,
                                   struct nn_tensor *other, bool gate)
 {
-    struct mod_job j = {nn, x, scale, other, nn_new(nn, x->n_dims, x->shape), gate, false};
+    struct mod_job j = {nn, x, scale, other, nn_new(nn, x->n_dims, x->shape), gate, false, false,
+                        false};
     nn_parts(nn, mod_part, &j);
     struct nn_node *node = nn_record(nn, j.y, mod_backward, x, scale, other);
     if (node != NULL)
