@@ -157,9 +157,9 @@ static inline void norm_back(float *restrict dx, const float *restrict g, const 
     }
 }
 
-NN_WIDE void nnrows_norm_back(float *restrict dx, const float *restrict g, const float *restrict x, float mean,
-                              float r, const float *restrict w, float mean_g, float mean_n, int64_t n,
-                              bool fresh)
+NN_WIDE void nnrows_norm_back(float *restrict dx, const float *restrict g, const float *restrict x,
+                              float mean, float r, const float *restrict w, float mean_g, float mean_n,
+                              int64_t n, bool fresh)
 {
     if (w == NULL && fresh)
         norm_back(dx, g, x, mean, r, NULL, mean_g, mean_n, n, true);
