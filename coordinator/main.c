@@ -146,6 +146,7 @@ static int run_ranks(const struct command *command, void *options, uint64_t rss_
         return complain(EXIT_NOFIT, "cannot start the coordinator's thread");
     const char *version = getenv("MUSTER_TEST_VERSION");    /* so that tests can be of two versions */
     struct worker_options o = {.version = version != NULL ? version : MUSTER_VERSION,
+                               .fails_at_step = number_of(getenv("MUSTER_TEST_FAILS_AT_STEP")),
                                .local_ranks = local_ranks(),
                                .rss_start = rss_start, .allreduce = allreduce, .sink = &sink};
     int code = worker_run(&worker.comm, &o);

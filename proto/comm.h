@@ -50,7 +50,8 @@ enum comm_activity {
 /* Values of the flag that ends all waits. */
 enum {
     COMM_REVOKED = 1,   /* by the coordinator, which will say what comes next */
-    COMM_ALONE = 2      /* the coordinator itself is gone: nothing will come */
+    COMM_ALONE = 2,     /* the coordinator itself is gone: nothing will come */
+    COMM_CALLED_OFF = 3 /* all are alive, but one of them failed: a Stop will come */
 };
 
 struct comm_table {
@@ -87,6 +88,7 @@ struct comm {
     volatile int wait_peer, wait_channel;   /* while COMM_WAITING */
     volatile int64_t wait_begun_us;
     volatile uint64_t progress;         /* messages that came or left so far */
+    volatile int called_off;            /* the coordinator's: ends the waits of all workers */
     int64_t wait_us;            /* time spent in waits, for the per-phase report */
     uint64_t sent_bytes, received_bytes;
 };

@@ -53,6 +53,7 @@ struct control_state {
     int64_t asked_us;                   /* when peers were asked; 0 not, -1 they have answered */
     int heard, ended, answered;         /* a worker's: of the coordinator */
     int owes_answer;
+    int called_off;                     /* the workers were told so */
     struct control_state *next;
 };
 
@@ -212,12 +213,13 @@ static void send_beats(struct control_state *s, enum comm_activity activity)
     s->owes_answer = 0;
 }
 
-static void send_revokes(struct control_state *s)
+static void send_revokes(struct control_state *s, const char *why, int called_off)
 {
     Muster__Envelope m = MUSTER__ENVELOPE__INIT;
     Muster__Revoke r = MUSTER__REVOKE__INIT;
     r.epoch = s->party->epoch;
-    r.reason = s->why;
+    r.reason = (char *)(uintptr_t)why;
+    r.called_off = called_off;
     m.body_case = MUSTER__ENVELOPE__BODY_REVOKE;
     m.revoke = &r;
     for (int i = 0; i < s->n_peers; i++)
@@ -244,7 +246,7 @@ static void end_waits(struct control_state *s, int how, int64_t now)
         say(s);
     __atomic_store_n(&s->revoked, how, __ATOMIC_RELEASE);    /* why is written: waits may read it */
     if (watches(s))
-        send_revokes(s);
+        send_revokes(s, s->why, 0);
     else if (how == COMM_ALONE)
         send_beats(s, COMM_GONE);       /* a coordinator that was only stopped will know */
 }
@@ -276,7 +278,7 @@ static void take(struct control_state *s, const Muster__Envelope *m, int peer, i
         take_beat(s, m->heartbeat, peer, now);
     } else if (m->body_case == MUSTER__ENVELOPE__BODY_REVOKE && !watches(s) && !s->revoked) {
         snprintf(s->why, sizeof s->why, "%s", m->revoke->reason);
-        end_waits(s, COMM_REVOKED, now);
+        end_waits(s, m->revoke->called_off ? COMM_CALLED_OFF : COMM_REVOKED, now);
     }
 }
 
@@ -308,6 +310,16 @@ static void judge_workers(struct control_state *s, int64_t now)
     }
     liveness_describe(&s->live, &v, s->why, sizeof s->why);
     end_waits(s, COMM_REVOKED, now);
+}
+
+/* A rank failed in the middle of something: the others wait for it, and the coordinator's party has asked
+ * to let them go. Its own waits go on, since it has a Stop to send. */
+static void call_off(struct control_state *s)
+{
+    if (s->called_off || s->revoked || !s->party->called_off)
+        return;
+    s->called_off = 1;
+    send_revokes(s, "another rank has failed", 1);
 }
 
 /* Somebody wants this process to end: the user, or a launcher that has lost a rank. */
@@ -384,10 +396,12 @@ static void turn(struct control_state *s)
     if (s->turned_us > 0 && now - s->turned_us > s->o.silent_us / 2)
         return_from_absence(s, now);
     s->turned_us = now;
-    if (watches(s))
+    if (watches(s)) {
         judge_workers(s, now);
-    else
+        call_off(s);
+    } else {
         judge_coordinator(s, now);
+    }
     judge_the_asked(s, now);
     make_leave(s, now);
     s->turns++;

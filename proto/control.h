@@ -7,6 +7,8 @@
  *         A worker that hears nothing of the coordinator revokes itself. Whoever has not come to an
  *         end some seconds after that is ended by its control thread, and a watchdog without MPI ends a
  *         rank whose control thread is itself stuck inside MPI.
+ *         A rank that fails for a reason of its own tells the coordinator itself, whose party then sets
+ *         called_off: waits end as after a revoke, and the workers take their Stop.
  * Owner:  the control owns its threads; it borrows both comms, and a `party` reads from it until
  *         control_stop.
  * Ranks:  one for each party; rank 0 has two, the worker's and the coordinator's.

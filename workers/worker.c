@@ -235,6 +235,8 @@ static int step(struct worker *w, const Muster__Step *s, struct err *err)
     struct decoder_result r = {0};
     if (w->model.decoder == NULL)
         return err_set(err, ERR_PEER, "a step came before a model was loaded");
+    if (w->options->fails_at_step > 0 && s->id >= (uint64_t)w->options->fails_at_step)
+        return err_set(err, ERR_NOMEM, "a test let step %d fail", w->options->fails_at_step);
     TRY(decoder_step(w->model.decoder, s, &r, err));
     if (!workermodel_samples(&w->model))
         return ERR_OK;

@@ -14,7 +14,8 @@
  * that worker far more than its own time: 1,000 naps of 100 us took a quarter of the decode rate of a
  * 1.1B model. So naps grow with the wait. Steps are two ahead: nobody waits for this. */
 static const int64_t NAP_LEAST_US = 50, NAP_MOST_US = 2000, NAP_PART = 4;
-static const int64_t STOP_PATIENCE_US = 2 * 1000 * 1000;
+static const int64_t STOP_PATIENCE_US = 300 * 1000;    /* for those that serve messages */
+static const int64_t CALLED_OFF_US = 1000 * 1000;      /* for those that waited for one that failed */
 enum { TOKENIZER_MAX = 64 << 20,            /* bytes; the same limit as the senders' */
        MESSAGE_ARENA = 256 << 20 };         /* mapped, not touched */
 
@@ -207,12 +208,11 @@ int cluster_open(struct cluster *c, struct comm *comm, struct err *err)
 }
 
 /* Workers say Stop back when they stop; until then one of them may be waiting for us to take a message
- * that no longer matters. */
-static void drain(struct cluster *c)
+ * that no longer matters, or for one of a rank that has failed. Returns how many are left. */
+static int drain(struct cluster *c, int left, int64_t patience_us)
 {
     int64_t begun = comm_now_us(c->comm), waited = 0;
-    int left = c->n_workers;
-    while (left > 0 && waited < STOP_PATIENCE_US) {
+    while (left > 0 && waited < patience_us) {
         Muster__Envelope *m;
         int peer;
         struct err ignored = {0};
@@ -223,6 +223,17 @@ static void drain(struct cluster *c)
         else
             nap_after(waited);
         waited = comm_now_us(c->comm) - begun;
+    }
+    return left;
+}
+
+static void stop_all(struct cluster *c, Muster__Envelope *m, bool failed)
+{
+    outbox_send(&c->outbox, c->all, c->n_workers, m, NULL);
+    int left = drain(c, c->n_workers, failed ? STOP_PATIENCE_US : STOP_PATIENCE_US + CALLED_OFF_US);
+    if (left > 0 && failed) {
+        c->comm->called_off = 1;        /* the control thread looks */
+        drain(c, left, CALLED_OFF_US);
     }
 }
 
@@ -236,8 +247,7 @@ void cluster_close(struct cluster *c, int rc, const struct err *err)
     if (rc != ERR_OK && !is_revoked(c))     /* of a revoke the control thread has spoken */
         fprintf(stderr, "muster: %s\n", err->msg);
     if (c->comm != NULL && c->all != NULL) {
-        outbox_send(&c->outbox, c->all, c->n_workers, &m, NULL);
-        drain(c);
+        stop_all(c, &m, rc != ERR_OK);
         outbox_free(&c->outbox);
     }
     free(c->all);

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LIMIT_S = 10, INPUT = 3, PEER = 5, INTERRUPTED = 130 };
+enum { LIMIT_S = 10, INPUT = 3, NOFIT = 4, PEER = 5, INTERRUPTED = 130 };
 
 static const char *model(void) { return e2e_model("peers.gguf", "--preset even --type q8_0 --context 65536"); }
 
@@ -63,6 +63,25 @@ static void ranks_that_see_different_files(void **state)
     e2e_expect(&r, INPUT);
     assert_int_equal(e2e_count_errors(r.err, NULL), 1);
     e2e_run_free(&r);
+}
+
+/* One rank of a pair that sums up fails by itself, with the other in the middle of the same step. */
+static void a_rank_that_fails_in_a_step(void **state)
+{
+    static const char *const layouts[] = {"--tp 2", "--pp 2"};
+    for (int failing = 0; failing < 2; failing++)
+        for (int i = 0; i < 2; i++) {
+            struct e2e_run r;
+            char env[2][64] = {"", ""};
+            snprintf(env[failing], sizeof env[failing], "env MUSTER_TEST_FAILS_AT_STEP=9");
+            e2e_shell(&r, LIMIT_S, "exec %s -n 1 %s %s generate -m '%s' %s -p Hello -n 40 : "
+                      "-n 1 %s %s generate -m '%s' %s -p Hello -n 40", e2e_mpirun(), env[0], E2E_MUSTER,
+                      model(), layouts[i], env[1], E2E_MUSTER, model(), layouts[i]);
+            e2e_expect(&r, NOFIT);
+            assert_int_equal(e2e_count_errors(r.err, NULL), 1);
+            assert_non_null(strstr(r.err, "let step 9 fail"));
+            e2e_run_free(&r);
+        }
 }
 
 /* Starts a long generation and returns when text is streaming. */
@@ -182,6 +201,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_of_different_versions),
         cmocka_unit_test(ranks_that_see_different_files),
+        cmocka_unit_test(a_rank_that_fails_in_a_step),
         cmocka_unit_test(a_rank_stops_tp),
         cmocka_unit_test(a_rank_stops_pp),
         cmocka_unit_test(one_of_three_stops),

@@ -114,6 +114,25 @@ static void test_a_dead_worker(void **state)
     close_house(&h);
 }
 
+/* A rank that failed by itself: the one that waits for it is let go, the coordinator's waits go on. */
+static void test_called_off(void **state)
+{
+    (void)state;
+    struct house h;
+    struct err err = {0};
+    char buf[8];
+    size_t n;
+    open_house(&h);
+    for (int i = 0; i <= WORKERS; i++)
+        start(&h, i);
+    h.party[WORKERS].called_off = 1;
+    assert_int_equal(comm_recv(&h.party[0], 1, COMM_TP, buf, sizeof buf, &n, &err), ERR_PEER);
+    assert_non_null(strstr(err.msg, "another rank has failed"));
+    assert_int_equal(*h.party[0].revoked, COMM_CALLED_OFF);
+    assert_int_equal(*h.party[WORKERS].revoked, 0);
+    close_house(&h);
+}
+
 static void test_a_dead_coordinator(void **state)
 {
     (void)state;
@@ -260,6 +279,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_well),
         cmocka_unit_test(test_a_dead_worker),
+        cmocka_unit_test(test_called_off),
         cmocka_unit_test(test_a_dead_coordinator),
         cmocka_unit_test(test_lost_messages),
         cmocka_unit_test(test_deadline_by_progress),
