@@ -54,12 +54,17 @@ static int number(const json_t *config, const char *key, int otherwise)
 static int want(json_t *config, struct batch_want *w, struct err *err)
 {
     const char *from = json_string_value(json_object_get(config, "from"));
+    int vocab;
     w->small = json_is_true(json_object_get(config, "super"));
     w->side = number(config, "side", w->small ? 64 : 32);
     w->length = number(config, "length", 24);
     if (from != NULL) {
         TRY(folder_number(from, "transformer/config.json", "sample_size", &w->side, err));
         TRY(folder_number(from, "text_encoder/config.json", "max_position_embeddings", &w->length, err));
+        TRY(folder_number(from, "text_encoder/config.json", "vocab_size", &vocab, err));
+        if (vocab != tokenizer_vocab_size(w->tokenizer))
+            return err_set(err, ERR_FORMAT, "the tokenizer has %d entries, the text encoder of --from %.100s "
+                           "%d: another model's tokenizer", tokenizer_vocab_size(w->tokenizer), from, vocab);
         return ERR_OK;
     }
     int eos = tokenizer_eos(w->tokenizer), bos = tokenizer_bos(w->tokenizer);
