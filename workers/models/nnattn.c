@@ -3,10 +3,10 @@
 #include "workers/models/nn.h"
 
 #include "proto/err.h"
+#include "workers/models/nngemm.h"
 #include "workers/models/nnangle.h"
 #include "workers/models/nnrows.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -47,13 +47,11 @@ static void attn_head(const struct attn_job *j, int64_t sample, int64_t head)
     const float *k = j->k->data + (sample * kv + kv_head) * t * d;
     const float *v = j->v->data + (sample * kv + kv_head) * t * d;
     float *p = j->prob + (sample * h + head) * s * t, *y = j->y->data + (sample * h + head) * s * d;
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)s, (int)t, (int)d,
-                (float)(1 / sqrt((double)d)), q, (int)d, k, (int)d, 0, p, (int)t);
+    nn_gemm(false, true, s, t, d, (float)(1 / sqrt((double)d)), q, d, k, d, 0, p, t);
     for (int64_t i = 0; i < s; i++)
         masked_softmax(j->nn->kernels, p + i * t, t, j->causal ? i + 1 + t - s : t,
                        j->mask != NULL ? j->mask + sample * t : NULL);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)s, (int)d, (int)t, 1, p, (int)t, v,
-                (int)d, 0, y, (int)d);
+    nn_gemm(false, false, s, d, t, 1, p, t, v, d, 0, y, d);
 }
 
 static void attn_forward(void *ctx, int part)
@@ -73,21 +71,19 @@ static void attn_head_back(const struct attn_job *j, int64_t sample, int64_t hea
     int64_t at_q = (sample * h + head) * s * d, at_k = (sample * kv + kv_head) * t * d;
     const float *p = j->prob + (sample * h + head) * s * t, *g = j->y->grad + at_q;
     float scale = (float)(1 / sqrt((double)d));
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)s, (int)t, (int)d, 1, g, (int)d,
-                j->v->data + at_k, (int)d, 0, ds, (int)t);
+    nn_gemm(false, true, s, t, d, 1, g, d, j->v->data + at_k, d, 0, ds, t);
     for (int64_t i = 0; i < s; i++) {
         float sum = (float)nnrows_dot(p + i * t, ds + i * t, t);
         nnrows_softmax_back(ds + i * t, p + i * t, sum, scale, t);
     }
     if (j->v->grad != NULL)
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t, (int)d, (int)s, 1, p, (int)t, g,
-                    (int)d, j->fresh_v ? 0 : 1, j->v->grad + at_k, (int)d);
+        nn_gemm(true, false, t, d, s, 1, p, t, g, d, j->fresh_v ? 0 : 1, j->v->grad + at_k, d);
     if (j->q->grad != NULL)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)s, (int)d, (int)t, 1, ds, (int)t,
-                    j->k->data + at_k, (int)d, j->fresh_q ? 0 : 1, j->q->grad + at_q, (int)d);
+        nn_gemm(false, false, s, d, t, 1, ds, t, j->k->data + at_k, d, j->fresh_q ? 0 : 1,
+                j->q->grad + at_q, d);
     if (j->k->grad != NULL)
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t, (int)d, (int)s, 1, ds, (int)t,
-                    j->q->data + at_q, (int)d, j->fresh_k ? 0 : 1, j->k->grad + at_k, (int)d);
+        nn_gemm(true, false, t, d, s, 1, ds, t, j->q->data + at_q, d, j->fresh_k ? 0 : 1,
+                j->k->grad + at_k, d);
 }
 
 static void attn_back_part(void *ctx, int part)
@@ -203,7 +199,7 @@ struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *pos
             table[p * h + i] = (float)cosine;
             table[(s + p) * h + i] = (float)sine;
         }
-    struct nn_rotation r = {table, table + s * h, s, (int)d, (int)d, half};
+    struct nn_rotation r = {table, table + s * h, s, d, d, half};
     return rotate(nn, x, &r, 1);
 }
 

@@ -2,8 +2,8 @@
 #include "workers/models/nn.h"
 
 #include "proto/err.h"
+#include "workers/models/nngemm.h"
 
-#include <cblas.h>
 #include <string.h>
 
 struct linear_job {
@@ -32,9 +32,8 @@ static void linear_forward(void *ctx, int p)
     for (int64_t i = 0; i < r.end - r.begin && j->b != NULL; i++)
         memcpy(y + i * out, j->b->data, (size_t)out * sizeof *y);
     if (r.end > r.begin)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)(r.end - r.begin), (int)out, (int)in, 1,
-                    j->x->data + r.begin * in, (int)in, j->w->data, (int)in, j->b != NULL ? 1 : 0, y,
-                    (int)out);
+        nn_gemm(false, true, r.end - r.begin, out, in, 1, j->x->data + r.begin * in, in, j->w->data, in,
+                j->b != NULL ? 1 : 0, y, out);
 }
 
 /* Into x: one product a part. */
@@ -43,11 +42,10 @@ static void linear_back_x(void *ctx, int p)
     const struct linear_job *j = ctx;
     int64_t in = j->w->shape[1], out = j->w->shape[0];
     struct nn_range r = flat_rows(j->nn, j->x, p);
-    int rows = (int)(r.end - r.begin);
+    int rows = r.end - r.begin;
     if (rows > 0)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, (int)in, (int)out, 1,
-                    j->y->grad + r.begin * out, (int)out, j->w->data, (int)in, j->fresh_x ? 0 : 1,
-                    j->x->grad + r.begin * in, (int)in);
+        nn_gemm(false, false, rows, in, out, 1, j->y->grad + r.begin * out, out, j->w->data, in,
+                j->fresh_x ? 0 : 1, j->x->grad + r.begin * in, in);
 }
 
 static void linear_back_bias(void *ctx, int p)
@@ -65,11 +63,10 @@ static void weight_rows(const struct linear_job *j, int p, int64_t o, int n, flo
 {
     int64_t in = j->w->shape[1], out = j->w->shape[0];
     struct nn_range r = flat_rows(j->nn, j->x, p);
-    int rows = (int)(r.end - r.begin);
+    int rows = r.end - r.begin;
     if (rows > 0)
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, (int)in, rows, 1,
-                    j->y->grad + r.begin * out + o, (int)out, j->x->data + r.begin * in, (int)in, beta, to,
-                    (int)in);
+        nn_gemm(true, false, n, in, rows, 1, j->y->grad + r.begin * out + o, out,
+                j->x->data + r.begin * in, in, beta, to, in);
     else if (beta == 0)
         memset(to, 0, (size_t)(n * in) * sizeof *to);
 }
