@@ -10,7 +10,7 @@
 #include "proto/comm.h"
 #include "workers/kernels/kernels.h"
 
-enum { NODE_RATES_MAX = 32 };
+enum { NODE_RATES_MAX = 96 };
 
 struct node_facts {
     char host[128], blas[160], cpu[128], binding[128], interface[64], refused[256], version[32];
@@ -21,6 +21,7 @@ struct node_facts {
     uint64_t memory_free, memory_total, rss_start;
     double memory_bw, sgemm_flops;
     Muster__Rate rate[NODE_RATES_MAX], *rates[NODE_RATES_MAX]; int n_rates;     /* noderates.h */
+    double prepare_s, prepare_prompt_s;
     Muster__LayerCost layer; bool has_layer;
     Muster__Link *link, **links; int n_links;   /* malloc'd: node_facts_free */
 };

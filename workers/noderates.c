@@ -9,12 +9,11 @@
 #include <string.h>
 
 enum { FILL = 0x31,                     /* as any type a small finite number, as a scale too */
-       COLUMNS = 2048, PROMPT_OUT = 2048,
+       COLUMNS = 2048, COLUMNS_WIDE = 4096, PROMPT_OUT = 2048,
        BIG_BYTES = 192 << 20,           /* past most last-level caches */
-       PIECE_BYTES = 8 << 20,           /* of it multiplied at a time: where others compute, too, a run of
-                                           0.3 ms is left alone now and then, one of 6 ms hardly ever */
-       ROUNDS_LEAST = 6, ROUNDS_MOST = 400 };
-static const double POINT_SECONDS = 0.1;    /* for one type, role and number of rows, at least */
+       PIECE_BYTES = 4 << 20,           /* of it multiplied at a time, as much as a layer's matrices are */
+       ROUNDS_LEAST = 6, ROUNDS_MOST = 400, PREPARED = 16, PREPARE_ROUNDS = 50 };
+static const double POINT_SECONDS = 0.03;   /* for one point, at least; each is visited twice */
 
 static double better(double best, double seconds) { return best == 0 || seconds < best ? seconds : best; }
 
@@ -22,6 +21,7 @@ static double better(double best, double seconds) { return best == 0 || seconds 
 
 struct product {
     struct linear w;
+    struct split_program program;   /* K whole, or in the segments of a row-parallel product */
     enum isa isa;
     enum role role;
     int n_rows, n_threads;
@@ -63,43 +63,76 @@ static struct linear make_matrix(enum dtype type, int k, size_t bytes, int n_thr
 /* Output panels [first, end). */
 static double product_seconds(const struct product *p, int64_t first, int64_t end)
 {
-    struct split_program prog = split_whole(p->w.k);
     double t0 = omp_get_wtime();
 #pragma omp parallel num_threads(p->n_threads)
     {
         int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
-        linear_x_prepare(&p->w, p->isa, COMPUTE_DEFAULT, p->role, p->xq, p->x, p->w.k, p->n_rows, p->w.k,
-                         (int)(p->n_rows * i / n), (int)(p->n_rows * (i + 1) / n));
-#pragma omp barrier
-        linear_run(&p->w, p->isa, COMPUTE_DEFAULT, p->role, &prog, p->out, p->w.n_out, 0, p->xq, p->n_rows,
-                   (int)(first + (end - first) * i / n), (int)(first + (end - first) * (i + 1) / n),
+        linear_run(&p->w, p->isa, COMPUTE_DEFAULT, p->role, &p->program, p->out, p->w.n_out, 0, p->xq,
+                   p->n_rows, (int)(first + (end - first) * i / n), (int)(first + (end - first) * (i + 1) / n),
                    p->scratch + (size_t)i * p->scratch_bytes);
     }
     return omp_get_wtime() - t0;
 }
 
-/* The best rate, in seconds a byte, over pieces of the matrix one after the other. */
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The mean without its slowest tenth: what other programs cost is no property of the machine, but a step
+ * of a model waits for hundreds of products, not for the best of them. */
+static double usual(double *v, int n)
+{
+    int keep = n - n / 10;
+    double sum = 0;
+    qsort(v, (size_t)n, sizeof *v, compare_doubles);
+    for (int i = 0; i < keep; i++)
+        sum += v[i];
+    return sum / keep;
+}
+
+/* The rate, in seconds a byte, over pieces of the matrix one after the other. */
 static double time_pieces(const struct product *p)
 {
     size_t all = linear_packed_bytes(p->w.type, p->w.n_out, p->w.k, 0);
     int64_t n = all / PIECE_BYTES > 0 ? (int64_t)(all / PIECE_BYTES) : 1;
     int64_t panels = p->w.n_out / LINEAR_PANEL;
-    double best = 0, t0 = omp_get_wtime();
-    for (int i = 0; i < ROUNDS_MOST; i++) {
-        int64_t first = panels * (i % n) / n, end = panels * (i % n + 1) / n;
+    double rate[ROUNDS_MOST], t0 = 0;
+    int taken = 0;
+    for (int i = -1; i < ROUNDS_MOST; i++) {        /* one to warm up */
+        int64_t at = i < 0 ? n - 1 : i % n, first = panels * at / n, end = panels * (at + 1) / n;
         double bytes = (double)all * (double)(end - first) / (double)panels;
-        best = better(best, product_seconds(p, first, end) / bytes);
+        double seconds = product_seconds(p, first, end);
+        if (i < 0)
+            t0 = omp_get_wtime();
+        else
+            rate[taken++] = seconds / bytes;
         if (i >= ROUNDS_LEAST && omp_get_wtime() - t0 > POINT_SECONDS)
             break;
     }
-    return best;
+    return usual(rate, taken);
 }
 
-/* Seconds a byte; 0: no memory. */
-static double time_product(struct product *p)
+/* Seconds for each number of 16 rows of x that one thread makes ready. */
+static double time_prepare(const struct product *p)
+{
+    int rows = p->n_rows < PREPARED ? p->n_rows : PREPARED;
+    double best = 0;
+    for (int i = 0; i < PREPARE_ROUNDS; i++) {
+        double t0 = omp_get_wtime();
+        linear_x_prepare(&p->w, p->isa, COMPUTE_DEFAULT, p->role, p->xq, p->x, p->w.k, p->n_rows, p->w.k, 0,
+                         rows);
+        best = better(best, omp_get_wtime() - t0);
+    }
+    return best / ((double)rows * p->w.k);
+}
+
+/* Seconds a byte, 0: no memory; *prepare (if not NULL) seconds for each number made ready. */
+static double time_product(struct product *p, double *prepare)
 {
     size_t rows = (size_t)p->n_rows, k = (size_t)p->w.k;
-    double best = 0;
+    double rate = 0;
     p->scratch_bytes = (linear_scratch_bytes(p->isa, COMPUTE_DEFAULT, p->role, p->n_rows, p->w.k) + 4095) /
                        4096 * 4096;
     p->x = take(rows * k * sizeof(float));
@@ -109,44 +142,93 @@ static double time_product(struct product *p)
     if (p->x != NULL && p->out != NULL && p->xq != NULL && p->scratch != NULL) {
         for (size_t i = 0; i < rows * k; i++)
             p->x[i] = (float)(i % 17) * 0.1f - 0.8f;
-        best = time_pieces(p);
+        linear_x_prepare(&p->w, p->isa, COMPUTE_DEFAULT, p->role, p->xq, p->x, p->w.k, p->n_rows, p->w.k, 0,
+                         p->n_rows);
+        rate = time_pieces(p);
+        if (prepare != NULL)
+            *prepare = time_prepare(p);
     }
     free(p->x);
     free(p->out);
     free(p->xq);
     free(p->scratch);
-    return best;
+    return rate;
 }
 
+/* A point visited again keeps the faster time: a pause of the machine is not its speed. */
 static void add_rate(struct node_facts *f, const struct product *p, double s_per_byte)
 {
+    uint32_t segment = p->program.n_seg > 1 ? COLUMNS / SPLIT_SEGMENTS : 0;
+    bool prompt = p->role == ROLE_KIND_PROMPT;
+    for (int i = 0; i < f->n_rates; i++) {
+        Muster__Rate *r = &f->rate[i];
+        if (r->type == (uint32_t)p->w.type && (r->prompt != 0) == prompt && r->rows == (uint32_t)p->n_rows &&
+            r->columns == (uint32_t)p->w.k && r->segment == segment) {
+            if (s_per_byte > 0)
+                r->s_per_byte = better(r->s_per_byte, s_per_byte);
+            return;
+        }
+    }
     if (f->n_rates == NODE_RATES_MAX || s_per_byte <= 0)
         return;
     Muster__Rate *r = &f->rate[f->n_rates];
     muster__rate__init(r);
     r->type = (uint32_t)p->w.type;
-    r->prompt = p->role == ROLE_KIND_PROMPT;
+    r->prompt = prompt;
     r->rows = (uint32_t)p->n_rows;
     r->s_per_byte = s_per_byte;
+    r->columns = (uint32_t)p->w.k;
+    r->segment = segment;
     f->rates[f->n_rates++] = r;
 }
 
-static void measure_type(struct node_facts *f, enum dtype type, size_t bytes)
+/* One role's points: rows [3], K whole or in segments; *prepare (may be NULL) as time_product says. */
+static void measure_role(struct node_facts *f, struct product *p, bool cut, double *prepare)
 {
     static const int generated[] = {1, 4, 16}, prompts[] = {16, 64, 256};
+    p->program = cut ? split_program_for(p->w.k, SPLIT_GROUP, SPLIT_SEGMENTS,
+                                         (struct split_range){0, SPLIT_SEGMENTS})
+                     : split_whole(p->w.k);
+    for (int i = 0; i < 3; i++) {
+        p->n_rows = p->role == ROLE_KIND_PROMPT ? prompts[i] : generated[i];
+        add_rate(f, p, time_product(p, i == 2 ? prepare : NULL));
+    }
+}
+
+/* A prompt's rows that are too wide for the second-level cache are read again and again. */
+static void measure_wide(struct node_facts *f, const struct product *like, enum dtype type)
+{
+    struct product p = *like;
+    p.w = make_matrix(type, COLUMNS_WIDE, linear_packed_bytes(type, PROMPT_OUT, COLUMNS_WIDE, 0),
+                      f->threads);
+    if (p.w.packed != NULL)
+        measure_role(f, &p, false, NULL);
+    free(p.w.packed);
+}
+
+/* How long x takes to be made ready is the same for most types: the first one's counts. */
+static void measure_type(struct node_facts *f, enum dtype type, size_t bytes)
+{
     struct product p = {.isa = f->isa, .n_threads = f->threads};
+    double prepare = 0, prepare_prompt = 0;
     p.w = make_matrix(type, COLUMNS, bytes, f->threads);
     int all = p.w.n_out;
-    for (int i = 0; i < 3 && p.w.packed != NULL; i++) {
+    if (p.w.packed == NULL)
+        return;
+    for (int visit = 0; visit < 2; visit++) {
         p.role = ROLE_KIND_GENERATED;
-        p.n_rows = generated[i];
-        add_rate(f, &p, time_product(&p));
-    }
-    p.w.n_out = all < PROMPT_OUT ? all : PROMPT_OUT;
-    for (int i = 0; i < 3 && p.w.packed != NULL; i++) {
+        p.w.n_out = all;
+        measure_role(f, &p, false, &prepare);
+        measure_role(f, &p, true, NULL);
         p.role = ROLE_KIND_PROMPT;
-        p.n_rows = prompts[i];
-        add_rate(f, &p, time_product(&p));
+        p.w.n_out = all < PROMPT_OUT ? all : PROMPT_OUT;
+        measure_role(f, &p, false, &prepare_prompt);
+        measure_role(f, &p, true, NULL);
+        measure_wide(f, &p, type);
+    }
+    if (f->prepare_s == 0) {
+        f->prepare_s = prepare;
+        f->prepare_prompt_s = prepare_prompt;
     }
     free(p.w.packed);
 }
@@ -155,10 +237,13 @@ static void measure_type(struct node_facts *f, enum dtype type, size_t bytes)
 
 /* HANDOUTS: to the threads, of a real layer beyond those of this one, whose products are too small. */
 enum { LAYERS_FEW = 2, LAYERS_MANY = 18, DIM = 64, FFN = 64, HEADS = 16, KV_HEADS = 4, HEAD_DIM = 64,
-       VOCAB = 64, FAR = 1024, CHUNK = 64, PAGE = 64, HANDOUTS = 4, HANDOUT_ROUNDS = 20,
-       HANDOUT_TRIES = 200 };
+       VOCAB = 64, FAR = 1024, CHUNK = 64, PAGE = 64, MANY = 16, HANDOUTS = 4, HANDOUT_ROUNDS = 20,
+       HANDOUT_TRIES = 200, MANY_ROUNDS = 9, FLUSH_BYTES = 32 << 20 };
 
+struct sample_run { Muster__Run run; Muster__Admit admit; uint32_t tokens[CHUNK], pages[CHUNK / PAGE + 2]; };
 struct sample {
+    int n_slots;                /* sequences that go side by side */
+    struct sample_run run[MANY];
     struct model_config c;
     struct layer_config layer_config[LAYERS_MANY];
     struct decoder_weights w;
@@ -207,33 +292,45 @@ static void sample_mesh(struct sample *s, int self)
         .last_ranks = {self}, .first_tp = 1, .last_tp = 1, .self = self};
 }
 
-/* One step of n rows of the only sequence; *seconds is how long it took. */
+/* The run of sequence `slot` that adds n rows at s->position; its pages lie beside those of the others. */
+static void fill_run(const struct sample *s, struct sample_run *r, int slot, int n, Muster__Role role)
+{
+    muster__run__init(&r->run);
+    muster__admit__init(&r->admit);
+    r->admit.slot = r->run.slot = (uint32_t)slot;
+    r->admit.sequence = (uint64_t)slot + 1;
+    r->admit.prompt_tokens = (uint32_t)n;
+    r->run.position = (uint32_t)s->position;
+    r->run.tokens = r->tokens;
+    r->run.n_tokens = (size_t)n;
+    r->run.role = role;
+    r->run.sample = true;
+    r->run.new_pages = r->pages;
+    int held = (s->position + PAGE - 1) / PAGE, pages = s->c.context / PAGE;
+    for (int want = (s->position + n + PAGE - 1) / PAGE; held < want; held++)
+        r->pages[r->run.n_new_pages++] = (uint32_t)(slot * pages + held);
+}
+
+/* One step of n rows of each sequence; *seconds is how long it took. */
 static int sample_step(struct sample *s, int n, Muster__Role role, double *seconds, struct err *err)
 {
     Muster__Step step = MUSTER__STEP__INIT;
-    Muster__Admit admit = MUSTER__ADMIT__INIT, *admits = &admit;
     Muster__Sampling greedy = MUSTER__SAMPLING__INIT;
-    Muster__Run run = MUSTER__RUN__INIT, *runs = &run;
-    uint32_t tokens[CHUNK] = {0}, pages[CHUNK / PAGE + 2];
+    Muster__Admit *admits[MANY];
+    Muster__Run *runs[MANY];
     struct decoder_result result;
     greedy.top_p = greedy.typical_p = greedy.repeat_penalty = 1;
-    admit.sampling = &greedy;
-    admit.sequence = 1;
-    admit.prompt_tokens = (uint32_t)n;
+    for (int i = 0; i < s->n_slots; i++) {
+        fill_run(s, &s->run[i], i, n, role);
+        s->run[i].admit.sampling = &greedy;
+        admits[i] = &s->run[i].admit;
+        runs[i] = &s->run[i].run;
+    }
     step.id = s->step++;
-    step.admits = &admits;
-    step.n_admits = s->position == 0;
-    step.runs = &runs;
-    step.n_runs = 1;
-    run.position = (uint32_t)s->position;
-    run.tokens = tokens;
-    run.n_tokens = (size_t)n;
-    run.role = role;
-    run.sample = true;
-    run.new_pages = pages;
-    int held = (s->position + PAGE - 1) / PAGE;
-    for (int want = (s->position + n + PAGE - 1) / PAGE; held < want; held++)
-        pages[run.n_new_pages++] = (uint32_t)held;
+    step.admits = admits;
+    step.n_admits = s->position == 0 ? (size_t)s->n_slots : 0;
+    step.runs = runs;
+    step.n_runs = (size_t)s->n_slots;
     s->position += n;
     double t0 = omp_get_wtime();
     TRY(decoder_step(s->decoder, &step, &result, err));
@@ -260,7 +357,7 @@ static int best_step(struct sample *s, int n, Muster__Role role, int rounds, str
 }
 
 /* Step times of a decoder of n_layers. */
-struct steps { struct timed one, one_far, many, many_far; };
+struct steps { struct timed one, one_far, many, many_far, side_by_side; };
 
 static int time_steps(struct sample *s, struct steps *t, struct err *err)
 {
@@ -274,18 +371,48 @@ static int time_steps(struct sample *s, struct steps *t, struct err *err)
     return best_step(s, 1, MUSTER__ROLE__ROLE_GENERATED, CHUNK / 2, &t->one_far, err);
 }
 
-static int run_sample(const struct node_facts *f, struct sample *s, int n_layers, const struct linear *one,
-                      const struct linear *wide, struct comm *comm, struct steps *t, struct err *err)
+/* Reads enough other memory that the caches hold no keys, as a model's weights would. */
+static void flush(uint8_t *memory)
+{
+    volatile uint8_t seen = 0;
+    for (size_t i = 0; i < FLUSH_BYTES; i += 64)
+        seen = (uint8_t)(seen + memory[i]++);
+}
+
+/* A step of one row of each of many sequences, the best of a few. */
+static int time_side_by_side(struct sample *s, struct timed *t, struct err *err)
+{
+    double seconds;
+    uint8_t *memory = calloc(FLUSH_BYTES, 1);
+    int rc = memory == NULL ? err_set(err, ERR_NOMEM, "no memory to measure layers with")
+                            : sample_step(s, PAGE / 4, MUSTER__ROLE__ROLE_GENERATED, &seconds, err);
+    t->seconds = 0;
+    t->keys = s->position + 0.5 * MANY_ROUNDS;
+    for (int i = 0; i < MANY_ROUNDS && rc == ERR_OK; i++) {
+        flush(memory);
+        rc = sample_step(s, 1, MUSTER__ROLE__ROLE_GENERATED, &seconds, err);
+        if (rc == ERR_OK)
+            t->seconds = better(t->seconds, seconds);
+    }
+    free(memory);
+    return rc;
+}
+
+static int run_sample(const struct node_facts *f, struct sample *s, int n_layers, int n_slots,
+                      const struct linear *one, const struct linear *wide, struct comm *comm,
+                      struct steps *t, struct err *err)
 {
     memset(s, 0, sizeof *s);
+    s->n_slots = n_slots;
     sample_config(s, n_layers);
     sample_weights(s, one, wide);
     sample_mesh(s, comm->self);
     struct decoder_options o = {.isa = f->isa, .compute = COMPUTE_DEFAULT, .kv_dtype = DT_F16,
-        .n_threads = f->threads, .max_rows = CHUNK, .max_slots = 1, .max_context = s->c.context,
-        .page_tokens = PAGE, .kv_pages = s->c.context / PAGE};
+        .n_threads = f->threads, .max_rows = n_slots > 1 ? n_slots * PAGE / 4 : CHUNK,
+        .max_slots = n_slots, .max_context = s->c.context, .page_tokens = PAGE,
+        .kv_pages = n_slots * (s->c.context / PAGE)};
     TRY(decoder_new(&s->decoder, &s->c, &s->w, &s->mesh, comm, &o, err));
-    int rc = time_steps(s, t, err);
+    int rc = n_slots > 1 ? time_side_by_side(s, &t->side_by_side, err) : time_steps(s, t, err);
     decoder_destroy(s->decoder);
     return rc;
 }
@@ -348,6 +475,7 @@ static double attend_seconds(const struct timed *near, const struct timed *far, 
 static void find_costs(struct node_facts *f, const struct steps *few, const struct steps *many,
                        double handout)
 {
+    double threads = f->threads > 1 ? f->threads : 1;
     double layers = LAYERS_MANY - LAYERS_FEW;
     double each = (many->one.seconds - few->one.seconds) / layers;
     double attend = attend_seconds(&many->one, &many->one_far, 1);
@@ -359,6 +487,14 @@ static void find_costs(struct node_facts *f, const struct steps *few, const stru
     l->attend_s = attend > 0 ? attend : 0;
     l->attend_prompt_s = attend_prompt > 0 ? attend_prompt : 0;
     l->number_s = time_numbers(f->isa);
+    l->prepare_s = f->prepare_s;
+    l->prepare_prompt_s = f->prepare_prompt_s;
+    /* Of the side by side rows, what is neither the layer's own time nor keys. */
+    double rows = (many->side_by_side.seconds - few->side_by_side.seconds) / layers - each;
+    rows -= l->attend_s * (MANY * many->side_by_side.keys - many->one.keys) * HEADS * 2 * HEAD_DIM;
+    l->call_s = rows > 0 ? rows * threads / ((MANY - 1) * KV_HEADS) : 0;
+    l->fixed_us -= 1e6 * l->call_s * (double)((KV_HEADS + (int)threads - 1) / (int)threads);
+    l->fixed_us = l->fixed_us > 0 ? l->fixed_us : HANDOUTS * handout * 1e6;
     l->step_us = l->step_us > 0 ? l->step_us : 0;
     f->has_layer = l->fixed_us > 0;
 }
@@ -373,9 +509,13 @@ static int measure_layers(struct node_facts *f, struct comm *comm, struct err *e
     int rc = one.packed == NULL || wide.packed == NULL || s == NULL
                  ? err_set(err, ERR_NOMEM, "no memory to measure layers with") : ERR_OK;
     if (rc == ERR_OK)
-        rc = run_sample(f, s, LAYERS_FEW, &one, &wide, comm, &few, err);
+        rc = run_sample(f, s, LAYERS_FEW, 1, &one, &wide, comm, &few, err);
     if (rc == ERR_OK)
-        rc = run_sample(f, s, LAYERS_MANY, &one, &wide, comm, &many, err);
+        rc = run_sample(f, s, LAYERS_MANY, 1, &one, &wide, comm, &many, err);
+    if (rc == ERR_OK)
+        rc = run_sample(f, s, LAYERS_FEW, MANY, &one, &wide, comm, &few, err);
+    if (rc == ERR_OK)
+        rc = run_sample(f, s, LAYERS_MANY, MANY, &one, &wide, comm, &many, err);
     if (rc == ERR_OK) {
         team_init(&h.team, f->threads);
         team_enter(&h.team, hand_out, &h);
@@ -392,6 +532,7 @@ int noderates_measure(struct node_facts *f, const uint32_t *types, size_t n_type
 {
     size_t room = f->memory_free / 8 / (size_t)f->local_ranks, bytes = BIG_BYTES < room ? BIG_BYTES : room;
     f->n_rates = 0;
+    f->prepare_s = f->prepare_prompt_s = 0;
     for (size_t i = 0; i < n_types; i++)
         if (types[i] < DT_MAX)
             measure_type(f, (enum dtype)types[i], bytes);

@@ -192,17 +192,19 @@ static json_t *measured_json(const struct planreport *r)
     json_t *rates = json_array();
     for (size_t i = 0; i < n->n_rates; i++) {
         const Muster__Rate *x = n->rates[i];
-        json_array_append_new(rates, json_pack("{s:i, s:b, s:i, s:f}", "type", (int)x->type, "prompt",
-                                               (int)x->prompt, "rows", (int)x->rows, "bytes_per_s",
+        json_array_append_new(rates, json_pack("{s:i, s:b, s:i, s:i, s:i, s:f}", "type", (int)x->type,
+                                               "prompt", (int)x->prompt, "rows", (int)x->rows, "columns",
+                                               (int)x->columns, "segment", (int)x->segment, "bytes_per_s",
                                                x->s_per_byte > 0 ? 1 / x->s_per_byte : 0.0));
     }
     json_t *o = json_pack("{s:f, s:f, s:o}", "memory_bytes_per_s", n->memory_bw, "sgemm_flops",
                           n->sgemm_flops, "rates", rates);
     if (n->layer != NULL)
-        json_object_set_new(o, "layer", json_pack("{s:f, s:f, s:f, s:f, s:f}", "fixed_us",
+        json_object_set_new(o, "layer", json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "fixed_us",
             n->layer->fixed_us, "number_ns", n->layer->number_s * 1e9, "attend_ns",
             n->layer->attend_s * 1e9, "attend_prompt_ns", n->layer->attend_prompt_s * 1e9, "step_us",
-            n->layer->step_us));
+            n->layer->step_us, "call_us", n->layer->call_s * 1e6, "prepare_ns", n->layer->prepare_s * 1e9,
+            "prepare_prompt_ns", n->layer->prepare_prompt_s * 1e9));
     return o;
 }
 

@@ -39,6 +39,8 @@ struct plan_request {
 struct plan_part {
     uint32_t type;              /* GGUF's id */
     bool expert, head;          /* read for the chosen experts only; for the rows that are sampled */
+    int columns;                /* of the rows that they are multiplied with */
+    int segment;                /* columns that are summed apart; 0: none (proto/split.h) */
     uint64_t bytes;             /* prepacked */
     double weights;             /* how many */
 };

@@ -40,15 +40,33 @@ double plancost_hop(const struct plan_request *q, int a, int b, double bytes)
 
 /* --- products */
 
+/* The measured points that a question is about: products of rows of a width, K whole or in segments. */
+struct points { uint32_t type, columns, segment; bool prompt, cut; };
+
+/* The narrowest or (wide) the widest rows that were measured whole. */
+static uint32_t columns_of(const Muster__NodeReport *r, uint32_t type, bool prompt, bool wide)
+{
+    uint32_t found = 0;
+    for (size_t i = 0; i < r->n_rates; i++) {
+        const Muster__Rate *x = r->rates[i];
+        if (x->type == type && (x->prompt != 0) == prompt && x->segment == 0 &&
+            (found == 0 || (wide ? x->columns > found : x->columns < found)))
+            found = x->columns;
+    }
+    return found;
+}
+
 /* Seconds a byte at this many rows, from the measured ones: straight lines between them, in proportion
  * beyond the last. 0: nothing was measured. */
-static double measured_rate(const Muster__NodeReport *r, uint32_t type, bool prompt, double rows)
+static double rate_at(const Muster__NodeReport *r, struct points *p, double rows)
 {
     const Muster__Rate *low = NULL, *high = NULL;
     for (size_t i = 0; i < r->n_rates; i++) {
         const Muster__Rate *x = r->rates[i];
-        if (x->type != type || (x->prompt != 0) != prompt || !(x->s_per_byte > 0) || x->rows == 0)
+        if (x->type != p->type || (x->prompt != 0) != p->prompt || (x->segment > 0) != p->cut ||
+            x->columns != p->columns || !(x->s_per_byte > 0) || x->rows == 0)
             continue;
+        p->segment = x->segment;
         if (x->rows <= rows)
             low = x;
         else if (high == NULL)
@@ -62,11 +80,35 @@ static double measured_rate(const Muster__NodeReport *r, uint32_t type, bool pro
     return low->s_per_byte + share * (high->s_per_byte - low->s_per_byte);
 }
 
+/* What lies beyond the last measured number of rows are more rows at a time in the caches. */
+enum { ROWS_MEASURED = 256 };
+
+/* Ending a sum costs the same for each, of all of K or of a segment: the shorter, the more it weighs. Rows
+ * too wide for the cache cost more, up to twice the width of those that fit. */
+static double measured_rate(const Muster__NodeReport *r, const struct plan_part *p, bool prompt, double rows)
+{
+    struct points at = {.type = p->type, .prompt = prompt, .columns = columns_of(r, p->type, prompt, false)};
+    double whole = rate_at(r, &at, rows), rate = whole;
+    struct points cut = at, wide = at;
+    cut.cut = true;
+    wide.columns = columns_of(r, p->type, prompt, true);
+    double apart = rate_at(r, &cut, rows), length = p->segment > 0 ? p->segment : p->columns;
+    if (apart > whole && length > 0 && at.columns > cut.segment)
+        rate += (apart - whole) * (1 / length - 1.0 / at.columns) / (1.0 / cut.segment - 1.0 / at.columns);
+    double more = wide.columns > at.columns ? rate_at(r, &wide, rows) - whole : 0;
+    if (more > 0) {
+        double width = p->columns * (rows > ROWS_MEASURED ? rows / ROWS_MEASURED : 1);
+        double share = (width - at.columns) / ((double)wide.columns - at.columns);
+        rate += more * (share < 0 ? 0 : share > 1 ? 1 : share);
+    }
+    return rate;
+}
+
 /* Seconds for `rows` rows times the part's matrices, of which `fraction` is touched. */
 static double product_s(const Muster__NodeReport *r, const struct plan_part *p, bool prompt, double rows,
                         double fraction)
 {
-    double rate = measured_rate(r, p->type, prompt, rows);
+    double rate = measured_rate(r, p, prompt, rows);
     if (rate > 0)
         return (double)p->bytes * fraction * rate;
     double read = (double)p->bytes / (plancost_bandwidth(r) * READ_SHARE);
@@ -126,6 +168,26 @@ static double passes(const struct plan_share *s, const struct plan_request *q)
     return 8.0 * m->dim + 2 * (heads + kv) * m->head_dim + 4 * (s->ffn.end - s->ffn.begin) * used;
 }
 
+/* Seconds to make the inputs of a layer's products ready: 16 rows go to one thread together. */
+static double prepare_s(const struct plan_share *s, const struct plan_request *q, const Muster__LayerCost *c,
+                        bool prompt, int rows, double threads)
+{
+    const Muster__ModelSpec *m = q->spec;
+    double one = c == NULL ? 0 : prompt ? c->prepare_prompt_s : c->prepare_s;
+    double used = m->n_experts_used > 0 ? m->n_experts_used : 1, busy = ceil(ceil(rows / 16.0) / threads) * 16;
+    double numbers = 2.0 * m->dim + (s->heads.end - s->heads.begin) * m->value_dim +
+                     (s->ffn.end - s->ffn.begin) * used;
+    return one * numbers * (busy < rows ? busy : rows);
+}
+
+/* Seconds that generated rows of different sequences take to find their keys. */
+static double calls_s(const struct plan_share *s, const Muster__LayerCost *c, bool prompt, int rows,
+                      double threads)
+{
+    double kv = s->kv_heads.end - s->kv_heads.begin;
+    return c == NULL || prompt ? 0 : c->call_s * ceil(rows * kv / threads);
+}
+
 static double beside_us(const struct plan_share *s, const struct plan_request *q, bool prompt, int rows,
                         int depth)
 {
@@ -137,8 +199,9 @@ static double beside_us(const struct plan_share *s, const struct plan_request *q
     double attend = c == NULL ? 0 : prompt ? c->attend_prompt_s : c->attend_s;
     attend = attend > 0 ? attend : ATTEND_S / threads;
     double turns = ceil(rows / threads);        /* a row's small kernels run on one thread */
-    return layers * fixed +
-           (turns * layers * passes(s, q) * number + rows * attended(s, q, depth) * attend) * 1e6;
+    double each = turns * passes(s, q) * number + calls_s(s, c, prompt, rows, threads) +
+                  prepare_s(s, q, c, prompt, rows, threads);
+    return layers * fixed + (layers * each + rows * attended(s, q, depth) * attend) * 1e6;
 }
 
 /* --- between ranks */
@@ -228,11 +291,15 @@ static void decode_speed(const struct plan *p, const struct plan_request *q, str
     v->sum_share = sums / v->token_us;
 }
 
+enum { PIPELINE_CHUNK_MIN = 64 };       /* the scheduler's */
+
 /* A prompt goes through the stages in chunks, one behind the other. */
 static void prefill_speed(const struct plan *p, const struct plan_request *q, struct plan_speed *v)
 {
     int prompt = q->prompt > 0 ? q->prompt : q->max_rows;
-    int chunk = prompt < q->max_rows ? prompt : q->max_rows, chunks = (prompt + chunk - 1) / chunk;
+    int even = (prompt + p->pp - 1) / p->pp;    /* as the scheduler cuts it, so that all stages have some */
+    even = even > PIPELINE_CHUNK_MIN || p->pp == 1 ? even : PIPELINE_CHUNK_MIN;
+    int chunk = even < q->max_rows ? even : q->max_rows, chunks = (prompt + chunk - 1) / chunk;
     double slowest = 0, whole = step_us(p, q) * chunks + hops_us(p, q, chunk);
     for (int g = 0; g < p->pp; g++) {
         double us = stage_us(p, q, g, (struct phase){chunk, 1, prompt / 2, true}, NULL);

@@ -95,7 +95,8 @@ static void add_part(struct plan_share *s, const struct plan_part *add)
 {
     for (int i = 0; i < s->n_parts; i++) {
         struct plan_part *p = &s->part[i];
-        bool same = p->type == add->type && p->expert == add->expert && p->head == add->head;
+        bool same = p->type == add->type && p->expert == add->expert && p->head == add->head &&
+                    p->segment == add->segment && p->columns == add->columns;
         if (!same && i < PLAN_PARTS_MAX - 1)
             continue;
         p->bytes += add->bytes;
@@ -105,9 +106,21 @@ static void add_part(struct plan_share *s, const struct plan_part *add)
     s->part[s->n_parts++] = *add;
 }
 
-static struct plan_part part_of(const Muster__TensorSpec *t, uint64_t packed)
+/* Columns of a segment where the tensor is cut by them: it is multiplied that way on one rank, too. */
+static int segment_of(const Muster__TensorSpec *t)
 {
-    struct plan_part p = {.type = t->type, .expert = is_expert(t), .head = t->layer < 0, .bytes = packed};
+    bool cut = t->cut == MUSTER__CUT__CUT_HEAD_COLS || t->cut == MUSTER__CUT__CUT_FFN_COLS ||
+               t->cut == MUSTER__CUT__CUT_EXPERT_COLS;
+    int columns = t->n_shape > 0 ? (int)t->shape[t->n_shape - 1] : 0;
+    return cut ? (columns + SPLIT_SEGMENTS - 1) / SPLIT_SEGMENTS : 0;
+}
+
+/* held: the share's part of the dimension that is cut. */
+static struct plan_part part_of(const Muster__TensorSpec *t, uint64_t packed, double held)
+{
+    struct plan_part p = {.type = t->type, .expert = is_expert(t), .head = t->layer < 0, .bytes = packed,
+                          .segment = segment_of(t)};
+    p.columns = t->n_shape > 0 ? (int)((double)t->shape[t->n_shape - 1] * (p.segment > 0 ? held : 1)) : 0;
     p.weights = t->packed_bytes > 0 ? (double)packed / (double)t->packed_bytes : 0;
     for (size_t i = 0; i < t->n_shape; i++)
         p.weights *= (double)t->shape[i];
@@ -205,7 +218,7 @@ void planmemory_share(struct plan_share *s, const struct plan_request *q, int n_
         s->file_bytes += portion(m->tensor[i]->file_bytes, part < whole ? part : whole, whole);
         if (!reads)
             continue;
-        struct plan_part add = part_of(m->tensor[i], packed);
+        struct plan_part add = part_of(m->tensor[i], packed, whole > 0 ? (double)part / (double)whole : 1);
         s->read_bytes += read_of(m, m->tensor[i], packed);
         if (m->tensor[i]->n_shape > 1)
             add_part(s, &add);

@@ -23,17 +23,22 @@ static void test_rates(void **state)
     if (noderates_measure(&f, types, 3, &c[0], &err) != ERR_OK)
         fail_msg("%s", err.msg);
     node_report(&f, 0, &report);
-    assert_int_equal(report.n_rates, 6);
+    assert_int_equal(report.n_rates, 15);
     for (size_t i = 0; i < report.n_rates; i++) {
         const Muster__Rate *r = report.rates[i], *before = i > 0 ? report.rates[i - 1] : r;
         assert_int_equal(r->type, DT_Q8_0);
-        assert_int_equal(r->prompt, i >= 3);
+        assert_int_equal(r->prompt, i >= 6);
+        assert_int_equal(r->segment, i / 3 % 2 ? 256 : 0);
+        assert_int_equal(r->columns, i < 12 ? 2048 : 4096);
         assert_true(r->s_per_byte > 1e-13 && r->s_per_byte < 1e-6);
-        assert_true(i == 0 || i == 3 || r->rows > before->rows);
+        assert_true(i % 3 == 0 || r->rows > before->rows);
     }
     assert_non_null(report.layer);
     assert_true(report.layer->fixed_us > 0.01 && report.layer->fixed_us < 1e5);
     assert_true(report.layer->number_s > 1e-13 && report.layer->number_s < 1e-6);
+    assert_true(report.layer->prepare_s > 1e-13 && report.layer->prepare_s < 1e-6);
+    assert_true(report.layer->prepare_prompt_s > 1e-13 && report.layer->prepare_prompt_s < 1e-6);
+    assert_true(report.layer->call_s >= 0 && report.layer->call_s < 1e-3);
     assert_true(report.layer->attend_s >= 0 && report.layer->attend_s < 1e-6);
     assert_int_equal(noderates_measure(&f, NULL, 0, &c[0], &err), ERR_OK);     /* nothing asked for */
     assert_int_equal(f.n_rates, 0);

@@ -5,6 +5,7 @@
 #include "coordinator/plan/planmemory.h"
 #include "coordinator/plan/planweight.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -309,6 +310,59 @@ static void test_measured_rates_predict(void **state)
     scene_free(&s);
 }
 
+static bool by_columns(const Muster__TensorSpec *t)
+{
+    return t->cut == MUSTER__CUT__CUT_HEAD_COLS || t->cut == MUSTER__CUT__CUT_FFN_COLS;
+}
+
+/* What ending a sum costs is shared out over its length; wide rows cost what wide rows were measured at. */
+static void test_short_sums_and_wide_rows_cost_more(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct plan p;
+    Muster__Rate rate[5], *rates[5];
+    Muster__LayerCost layer = MUSTER__LAYER_COST__INIT;
+    static const struct { int prompt, columns, segment; double rate; } given[] = {
+        {0, 2048, 0, 1e-10}, {0, 2048, 256, 2e-10}, {1, 16, 0, 1e-9}, {1, 16, 2, 1e-9}, {1, 32, 0, 3e-9}};
+    scene_init(&s, 8, 16, 16, 1);
+    for (int i = 0; i < 5; i++) {
+        muster__rate__init(rates[i] = &rate[i]);
+        rate[i].prompt = given[i].prompt;
+        rate[i].rows = given[i].prompt ? 64 : 1;
+        rate[i].columns = (uint32_t)given[i].columns;
+        rate[i].segment = (uint32_t)given[i].segment;
+        rate[i].s_per_byte = given[i].rate;
+    }
+    layer.fixed_us = 2;
+    layer.number_s = layer.attend_s = layer.attend_prompt_s = 1e-18;
+    layer.step_us = 7;
+    s.report[0].n_rates = 5;
+    s.report[0].rates = rates;
+    s.report[0].layer = &layer;
+    s.q.slots = 1;
+    s.q.prompt = s.q.max_rows = 64;
+    double generated = 0, prompt = 0;
+    for (size_t i = 1; i < s.spec.n_tensor; i++) {
+        const Muster__TensorSpec *t = &s.tensor[i];
+        if (t->n_shape < 2)
+            continue;
+        double columns = (double)t->shape[t->n_shape - 1], length = by_columns(t) ? ceil(columns / 8) : columns;
+        double apart = (1 / length - 1.0 / 2048) / (1.0 / 256 - 1.0 / 2048);
+        generated += (double)t->packed_bytes * (1e-10 + apart * 1e-10);
+        prompt += (double)t->packed_bytes * (t->layer < 0 ? 1e-9 : 3e-9);   /* the head: one row, rate of 64 */
+        assert_true(columns >= 32);
+    }
+    assert_int_equal(plan_layout(&p, &s.q, 1, 1, &s.mem, NULL), ERR_OK);
+    double us = 1e6 / p.speed.decode_tps, want = generated * 1e6 + 8 * 2 + 7;
+    if (us < want * 0.999 || us > want * 1.001)
+        fail_msg("a token in %.3f us, not %.3f", us, want);
+    want = prompt * 1e6 + 8 * 2 + 7;
+    if (p.speed.prefill_us < want * 0.8 || p.speed.prefill_us > want * 1.2)
+        fail_msg("a prompt in %.3f us, not about %.3f", p.speed.prefill_us, want);
+    scene_free(&s);
+}
+
 static void test_groups_stay_inside_a_host(void **state)
 {
     (void)state;
@@ -493,6 +547,7 @@ int main(void)
         cmocka_unit_test(test_shares_asked_for),
         cmocka_unit_test(test_replicas),
         cmocka_unit_test(test_measured_rates_predict),
+        cmocka_unit_test(test_short_sums_and_wide_rows_cost_more),
         cmocka_unit_test(test_groups_stay_inside_a_host),
         cmocka_unit_test(test_links_decide_between_tp_and_pp),
         cmocka_unit_test(test_what_cannot_be),
