@@ -67,9 +67,9 @@ static double product_seconds(const struct product *p, int64_t first, int64_t en
 #pragma omp parallel num_threads(p->n_threads)
     {
         int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
+        int from = (int)(first + (end - first) * i / n), to = (int)(first + (end - first) * (i + 1) / n);
         linear_run(&p->w, p->isa, COMPUTE_DEFAULT, p->role, &p->program, p->out, p->w.n_out, 0, p->xq,
-                   p->n_rows, (int)(first + (end - first) * i / n), (int)(first + (end - first) * (i + 1) / n),
-                   p->scratch + (size_t)i * p->scratch_bytes);
+                   p->n_rows, from, to, p->scratch + (size_t)i * p->scratch_bytes);
     }
     return omp_get_wtime() - t0;
 }

@@ -174,7 +174,8 @@ static double prepare_s(const struct plan_share *s, const struct plan_request *q
 {
     const Muster__ModelSpec *m = q->spec;
     double one = c == NULL ? 0 : prompt ? c->prepare_prompt_s : c->prepare_s;
-    double used = m->n_experts_used > 0 ? m->n_experts_used : 1, busy = ceil(ceil(rows / 16.0) / threads) * 16;
+    double used = m->n_experts_used > 0 ? m->n_experts_used : 1;
+    double busy = ceil(ceil(rows / 16.0) / threads) * 16;
     double numbers = 2.0 * m->dim + (s->heads.end - s->heads.begin) * m->value_dim +
                      (s->ffn.end - s->ffn.begin) * used;
     return one * numbers * (busy < rows ? busy : rows);
