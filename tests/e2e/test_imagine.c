@@ -1,0 +1,553 @@
+/* test_imagine.c - pictures as a user makes them: the same bytes for every layout, after kills too; what
+ * journal, index and folder say agrees; records are read back; whatever can be wrong is one line.
+ * Usage:  test_imagine [kills N]      N random kills and resumes instead of the rest */
+#include "tests/e2e/e2e.h"
+#include "tests/e2e/imagefolder.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { N_PROMPTS = 16, LIMIT_S = 60, INPUT = 3, USAGE = 2, OUTPUT = 6, INTERRUPTED = 130 };
+
+static const char *model(void) { return imagefolder_make("paint"); }
+
+static const char *place(const char *name)
+{
+    static char path[4][512];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
+    return path[turn];
+}
+
+/* 16 prompts of different steps, samplers, guidance, sizes, one of them for three pictures. */
+static const char *prompts(void)
+{
+    static const char *const samplers[] = {"flow_euler", "flow_heun", "dpmpp_2m", "dpmpp_2m_sde"};
+    char text[8192] = "";
+    for (int i = 0; i < N_PROMPTS; i++)
+        sprintf(text + strlen(text),
+                "{\"prompt\": \"a %s car\", \"seed\": %d, \"steps\": %d, \"sampler\": \"%s\", "
+                "\"guidance\": %s, \"size\": \"%s\"%s%s}\n",
+                i % 2 ? "red" : "blue", 100 + 7 * i, 3 + i % 5, samplers[i % 4], i % 3 ? "4" : "1",
+                i % 6 == 5 ? "24x16" : "16x16", i == 4 ? ", \"n\": 3" : "",
+                i % 4 == 1 ? ", \"negative\": \"field\"" : "");
+    e2e_write_file(place("prompts.jsonl"), text, strlen(text));
+    return place("prompts.jsonl");
+}
+
+enum { N_PICTURES = N_PROMPTS + 2 };
+
+static void remove_folder(const char *folder)
+{
+    struct e2e_run r;
+    e2e_shell(&r, 20, "rm -rf '%s'", folder);
+    e2e_run_free(&r);
+}
+
+static void run_prompts(const char *folder, int ranks, const char *flags)
+{
+    struct e2e_run r;
+    remove_folder(folder);
+    e2e_muster(&r, ranks, LIMIT_S, "imagine -m '%s' --prompts '%s' -o '%s' %s", model(), prompts(), folder,
+               flags);
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
+static void expect_same_file(const char *a, const char *b, const char *name)
+{
+    char pa[600], pb[600];
+    size_t na, nb;
+    snprintf(pa, sizeof pa, "%s/%s", a, name);
+    snprintf(pb, sizeof pb, "%s/%s", b, name);
+    char *ta = e2e_read_file(pa, &na), *tb = e2e_read_file(pb, &nb);
+    if (ta == NULL || tb == NULL || na != nb || memcmp(ta, tb, na) != 0)
+        fail_msg("%s and %s differ", pa, pb);
+    free(ta);
+    free(tb);
+}
+
+/* The folder has these pictures and no other file that looks like one. */
+static void expect_same_folder(const char *a, const char *b, int n)
+{
+    char name[32];
+    for (int i = 0; i < n; i++) {
+        snprintf(name, sizeof name, "%06d.png", i);
+        expect_same_file(a, b, name);
+    }
+    expect_same_file(a, b, "index.jsonl");
+    DIR *d = opendir(b);
+    int found = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        found += strstr(e->d_name, ".png") != NULL;
+    closedir(d);
+    assert_int_equal(found, n);
+}
+
+/* --- same seed, same bytes */
+
+static void every_layout(void **state)
+{
+    static const struct { int ranks; const char *flags; } layouts[] = {
+        {2, "--batch 8"}, {3, "--batch 1"}, {4, "--batch 3"}, {2, "--guidance-parallel"},
+        {3, "--guidance-parallel --batch 1"}, {4, "--guidance-parallel --batch 8"}, {1, "--threads 2"}};
+    char alone[512];
+    snprintf(alone, sizeof alone, "%s", place("alone"));
+    run_prompts(alone, 1, "--batch 1 --threads 1");
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        run_prompts(place("other"), layouts[i].ranks, layouts[i].flags);
+        expect_same_folder(alone, place("other"), N_PICTURES);
+    }
+}
+
+/* A picture of the batch alone, by its own record. */
+static void like_another(void **state)
+{
+    struct e2e_run r;
+    char alone[512];
+    snprintf(alone, sizeof alone, "%s", place("alone"));
+    unlink(place("like.png"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' --like '%s/000005.png' -o '%s'", model(), alone,
+               place("like.png"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    char copy[600];
+    snprintf(copy, sizeof copy, "cp '%s' '%s/../000005.png'", place("like.png"), alone);
+    assert_int_equal(system(copy), 0);
+    expect_same_file(alone, e2e_dir(), "000005.png");
+}
+
+static void tar_shards(void **state)
+{
+    struct e2e_run r;
+    char alone[512];
+    snprintf(alone, sizeof alone, "%s", place("alone"));
+    run_prompts(place("shards"), 2, "--shards=4");
+    e2e_shell(&r, 20, "cd '%s' && for t in shard-*.tar; do tar xf $t || exit 1; done; ls *.png | wc -l",
+              place("shards"));
+    e2e_expect(&r, 0);
+    assert_int_equal(atoi(r.out), N_PICTURES);
+    e2e_run_free(&r);
+    for (int i = 0; i < N_PICTURES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%06d.png", i);
+        expect_same_file(alone, place("shards"), name);
+    }
+}
+
+/* Without Python and Pillow there is nobody to ask: not an error. */
+static void pillow_reads_the_record(void **state)
+{
+    struct e2e_run r;
+    e2e_shell(&r, 30, "python3 -c \"from PIL import Image; i = Image.open('%s/000001.png'); "
+              "print(i.text['muster']); print(i.text['parameters'])\"", place("alone"));
+    if (r.status == 0) {
+        assert_non_null(strstr(r.out, "\"prompt\":\"a red car\""));
+        assert_non_null(strstr(r.out, "\"seed\":107"));
+        assert_non_null(strstr(r.out, "Negative prompt: field\nSteps: 4, Sampler: flow_heun, CFG scale: 4, "
+                                      "Seed: 107, Size: 16x16, Model hash: "));
+    }
+    e2e_run_free(&r);
+}
+
+static void inspect_shows_the_record(void **state)
+{
+    struct e2e_run r;
+    e2e_muster(&r, 0, 20, "inspect --json '%s/000001.png'", place("alone"));
+    e2e_expect(&r, 0);
+    json_t *o = json_loads(r.out, 0, NULL);
+    assert_non_null(o);
+    assert_string_equal(json_string_value(json_object_get(o, "prompt")), "a red car");
+    assert_string_equal(json_string_value(json_object_get(o, "negative")), "field");
+    assert_int_equal(json_integer_value(json_object_get(o, "seed")), 107);
+    assert_int_equal(json_integer_value(json_object_get(o, "steps")), 4);
+    assert_null(json_object_get(o, "host"));
+    json_decref(o);
+    e2e_run_free(&r);
+}
+
+/* Picture k has seed + k, whichever way it is asked for. */
+static void seeds_count_up(void **state)
+{
+    struct e2e_run r;
+    remove_folder(place("three"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --seed 5 --steps 3 -o '%s' --grid", model(),
+               place("three"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' --seed 7 --steps 3 -o '%s/one.png'", model(),
+               place("three"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    char copy[700];
+    snprintf(copy, sizeof copy, "cd '%s' && cmp one.png 000002.png && ! cmp -s one.png 000001.png && test -s grid.png",
+             place("three"));
+    assert_int_equal(system(copy), 0);
+}
+
+/* --- from other pictures */
+
+static void first_pictures_and_masks(void **state)
+{
+    struct e2e_run r;
+    char alone[512];
+    snprintf(alone, sizeof alone, "%s", place("alone"));
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        remove_folder(place(ranks == 1 ? "again1" : "again2"));
+        e2e_muster(&r, ranks, LIMIT_S, "imagine -m '%s' 'a red car' -n 4 --seed 3 --steps 6 --init "
+                   "'%s/000000.png' --strength 0.5 -o '%s'", model(), alone,
+                   place(ranks == 1 ? "again1" : "again2"));
+        e2e_expect(&r, 0);
+        e2e_run_free(&r);
+    }
+    char first[512];
+    snprintf(first, sizeof first, "%s", place("again1"));
+    expect_same_folder(first, place("again2"), 4);
+    /* a black mask keeps all: the picture comes back, but for its record */
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' --seed 3 --steps 3 --init '%s/000000.png' "
+               "--strength 0 -o '%s'", model(), alone, place("kept.png"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
+static void strips_and_variations(void **state)
+{
+    struct e2e_run r;
+    remove_folder(place("strip"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --to 'a blue car' -n 5 --seed 3 --steps 3 -o '%s' "
+               "--grid", model(), place("strip"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' --seed 3 --steps 3 -o '%s/first.png'", model(),
+               place("strip"));
+    e2e_run_free(&r);
+    remove_folder(place("vary"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --vary 0.2 -n 3 --seed 3 --steps 3 -o '%s'", model(),
+               place("vary"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    char check[900];
+    snprintf(check, sizeof check, "cd '%s' && cmp first.png 000000.png && ! cmp -s 000000.png 000004.png && "
+             "! cmp -s ../vary/000000.png ../vary/000001.png", place("strip"));
+    assert_int_equal(system(check), 0);
+}
+
+/* --- ends before the end */
+
+static const char *slow_prompts(int n)
+{
+    char *text = calloc(1, (size_t)n * 80 + 1);
+    for (int i = 0; i < n; i++)
+        sprintf(text + strlen(text), "{\"prompt\": \"a red car\", \"seed\": %d, \"steps\": %d}\n", i, 30 + i % 7);
+    e2e_write_file(place("slow.jsonl"), text, strlen(text));
+    free(text);
+    return place("slow.jsonl");
+}
+
+static void time_limit_and_resume(void **state)
+{
+    struct e2e_run r;
+    remove_folder(place("limit"));
+    e2e_ranks(&r, 2, LIMIT_S, "imagine -m '%s' --prompts '%s' -o '%s' --time-limit 0.4", model(),
+              slow_prompts(400), place("limit"));
+    e2e_expect_error(&r, INTERRUPTED, "to go on: muster imagine --resume -o");
+    e2e_run_free(&r);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -o '%s'", model(), place("limit"));
+    e2e_expect(&r, USAGE);
+    assert_non_null(strstr(r.err, "holds a batch already"));
+    e2e_run_free(&r);
+    e2e_muster(&r, 2, 120, "imagine --resume -o '%s'", place("limit"));
+    e2e_expect(&r, 0);
+    assert_non_null(strstr(r.out, "400 pictures, "));
+    e2e_run_free(&r);
+}
+
+/* SIGUSR1 to mpirun reaches the ranks: the run ends in good order. */
+static void sigusr1_ends_in_good_order(void **state)
+{
+    struct e2e_process p;
+    struct e2e_run r;
+    remove_folder(place("usr1"));
+    e2e_begin(&p, "%s -n 2 %s imagine -m '%s' --prompts '%s' -o '%s'", e2e_mpirun(), E2E_MUSTER, model(),
+              slow_prompts(2000), place("usr1"));
+    int pids[E2E_RANKS_MAX], ranks[E2E_RANKS_MAX], n = 0;
+    for (int i = 0; i < 200 && access(place("usr1/000/000002.png"), F_OK) != 0; i++)
+        usleep(50000);
+    n = e2e_find_ranks(pids, ranks, E2E_RANKS_MAX);
+    for (int i = 0; i < n; i++)
+        if (ranks[i] == 0)
+            kill(pids[i], SIGUSR1);
+    e2e_end(&p, &r, LIMIT_S);
+    e2e_expect(&r, INTERRUPTED);
+    assert_non_null(strstr(r.err, "interrupted: finishing what is in the making"));
+    e2e_run_free(&r);
+}
+
+/* --- kills */
+
+/* What the index of a finished run says is what lies there. */
+static void kill_and_resume(const char *folder, int kills, unsigned seed)
+{
+    struct e2e_process p;
+    struct e2e_run r;
+    bool finished = false;
+    char first[600];
+    snprintf(first, sizeof first, "%s/000000.png", folder);
+    remove_folder(folder);
+    for (int k = 0; k < kills && !finished; k++) {
+        char what[1024];
+        if (k == 0)
+            snprintf(what, sizeof what, "-m '%s' --prompts '%s'", model(), slow_prompts(300));
+        else
+            snprintf(what, sizeof what, "--resume");
+        seed = seed * 1103515245 + 12345;
+        e2e_begin(&p, "exec %s -n %d %s imagine %s -o '%s'", e2e_mpirun(), 1 + (int)(seed >> 20) % 3, E2E_MUSTER,
+                  what, folder);
+        for (int i = 0; k == 0 && i < 400 && access(first, F_OK) != 0; i++)
+            usleep(20000);
+        usleep(k == 0 ? 50000 : 200000 + (seed >> 8) % 700000);
+        kill(p.pid, SIGKILL);
+        e2e_end(&p, &r, LIMIT_S);
+        finished = r.status == 0;
+        e2e_run_free(&r);
+    }
+    e2e_muster(&r, 2, 120, "imagine --resume -o '%s'", folder);
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
+static int n_kills = 3;
+
+static void kills(void **state)
+{
+    char whole[512];
+    struct e2e_run r;
+    snprintf(whole, sizeof whole, "%s", place("whole"));
+    remove_folder(whole);
+    e2e_muster(&r, 2, 120, "imagine -m '%s' --prompts '%s' -o '%s'", model(), slow_prompts(300), whole);
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    kill_and_resume(place("killed"), n_kills, (unsigned)n_kills);
+    expect_same_folder(whole, place("killed"), 300);
+    e2e_shell(&r, 20, "cd '%s' && ls -A | grep -v -e png -e index.jsonl -e journal.sqlite -e .muster.lock; "
+              "sqlite3 journal.sqlite 'select count(*), count(distinct file) from picture' 2>&1 || true",
+              place("killed"));
+    if (strstr(r.out, "not found") == NULL)
+        assert_string_equal(r.out, "300|300\n");
+    e2e_run_free(&r);
+}
+
+static void two_runs_in_one_folder(void **state)
+{
+    struct e2e_process p;
+    struct e2e_run r;
+    remove_folder(place("live"));
+    e2e_begin(&p, "%s -n 1 %s imagine -m '%s' --prompts '%s' -o '%s'", e2e_mpirun(), E2E_MUSTER, model(),
+              slow_prompts(1500), place("live"));
+    for (int i = 0; i < 200 && access(place("live/000/000000.png"), F_OK) != 0; i++)
+        usleep(50000);
+    /* e2e_shell would end the first run too */
+    char second[2000];
+    snprintf(second, sizeof second, "%s -n 1 %s imagine -m '%s' 'a red car' -o '%s' 2> '%s'", e2e_mpirun(),
+             E2E_MUSTER, model(), place("live"), place("second.err"));
+    int status = system(second);
+    char *said = e2e_read_file(place("second.err"), NULL);
+    assert_int_equal(WEXITSTATUS(status), USAGE);
+    assert_non_null(strstr(said, "another run is writing there"));
+    free(said);
+    e2e_end(&p, &r, 120);
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
+/* --- what can be wrong */
+
+static void expect_failure(int status, const char *what, const char *args)
+{
+    struct e2e_run r;
+    remove_folder(place("bad"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' %s -o '%s'", model(), args, place("bad"));
+    e2e_expect_error(&r, status, what);
+    e2e_run_free(&r);
+}
+
+static void bad_arguments(void **state)
+{
+    expect_failure(USAGE, "there are", "'a red car' --sampler nonsense");
+    expect_failure(USAGE, "flow_euler", "'a red car' --sampler ddim");
+    expect_failure(USAGE, "--steps", "'a red car' --steps 0");
+    expect_failure(USAGE, "multiples of 4, at most 32", "'a red car' --size 18x18");
+    expect_failure(USAGE, "multiples of 4, at most 32", "'a red car' --size 640");
+    expect_failure(USAGE, "--mask goes with --init", "'a red car' --mask x.png");
+    expect_failure(USAGE, "it needs {index}", "'a red car' -n 2 --name {seed}.png");
+    expect_failure(USAGE, "a prompt is wanted", "");
+    expect_failure(USAGE, "--time-limit wants", "'a red car' --time-limit soon");
+    expect_failure(INPUT, "nowhere.png", "'a red car' --init nowhere.png");
+}
+
+static void mask_of_another_size(void **state)
+{
+    char args[1200];
+    snprintf(args, sizeof args, "'a red car' --init '%s/000000.png' --mask '%s/000007.png'", place("alone"),
+             place("alone"));
+    expect_failure(USAGE, "a mask has the size of its picture", args);
+}
+
+static void broken_prompts(void **state)
+{
+    static const struct { const char *text, *what; } cases[] = {
+        {"{\"prompt\": \"a\"}\n\n{\"prompt\": \"a\"\n", "line 3"},
+        {"{\"prompt\": \"a\"}\n{\"promt\": \"a\"}\n", "line 2: \"promt\" is not known"},
+        {"{\"prompt\": \"a\", \"steps\": 0}\n", "line 1: \"steps\" wants a whole number"},
+        {"{\"prompt\": \"a\", \"seed\": -1}\n", "line 1: \"seed\""},
+        {"{\"prompt\": \"a\", \"sampler\": \"no\"}\n", "line 1: no sampler 'no'"},
+        {"[]\n", "line 1: not a JSON object"},
+        {"\n", "no prompts in it"}};
+    char args[600];
+    snprintf(args, sizeof args, "--prompts '%s'", place("broken.jsonl"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        e2e_write_file(place("broken.jsonl"), cases[i].text, strlen(cases[i].text));
+        bool usage = strstr(cases[i].what, "no sampler") != NULL;
+        expect_failure(usage ? USAGE : INPUT, cases[i].what, args);
+    }
+}
+
+static void warnings(void **state)
+{
+    struct e2e_run r;
+    unlink(place("w.png"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red zeppelin' --steps 2 -o '%s'", model(), place("w.png"));
+    e2e_expect(&r, 0);
+    assert_non_null(strstr(r.err, "never saw 'zeppelin'"));
+    assert_null(strstr(r.err, "'red'"));
+    e2e_run_free(&r);
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car on a field on a field on a field on a blue field' "
+               "--steps 2 -o '%s'", model(), place("w.png"));
+    e2e_expect(&r, 0);
+    assert_non_null(strstr(r.err, "longer than the 40 tokens"));
+    assert_non_null(strstr(r.err, "cut off: '"));
+    e2e_run_free(&r);
+}
+
+static void output_that_cannot_be(void **state)
+{
+    struct e2e_run r;
+    e2e_write_file(place("file"), "x", 1);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s/below'", model(), place("file"));
+    e2e_expect_error(&r, OUTPUT, "file");
+    e2e_run_free(&r);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o /proc/pictures", model());
+    e2e_expect_error(&r, OUTPUT, "/proc/pictures");
+    e2e_run_free(&r);
+}
+
+/* A disk that fills up in the middle: the journal says what is there, and once there is room, the rest is
+ * made. */
+static void disk_full(void **state)
+{
+    struct e2e_run r;
+    const char *disk = place("disk");
+    mkdir(disk, 0777);
+    if (mount("none", disk, "tmpfs", 0, "size=400k") != 0)
+        skip();
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 400 --steps 2 -o '%s/out'", model(), disk);
+    int status = r.status;
+    bool said = strstr(r.err, "No space left") != NULL || strstr(r.err, "full") != NULL;
+    e2e_run_free(&r);
+    e2e_shell(&r, 10, "mount -o remount,size=20m '%s'", disk);
+    e2e_run_free(&r);
+    e2e_muster(&r, 2, LIMIT_S, "imagine --resume -o '%s/out'", disk);
+    int again = r.status;
+    bool some = strstr(r.out, "of them now") != NULL;
+    e2e_run_free(&r);
+    umount2(disk, MNT_DETACH);
+    assert_int_equal(status, OUTPUT);
+    assert_true(said);
+    assert_int_equal(again, 0);
+    assert_true(some);
+}
+
+static void broken_journal(void **state)
+{
+    struct e2e_run r;
+    remove_folder(place("journal"));
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --steps 2 -o '%s'", model(), place("journal"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    size_t n;
+    char *bytes = e2e_read_file(place("journal/journal.sqlite"), &n);
+    memset(bytes + 100, 0xa5, n - 100);
+    e2e_write_file(place("journal/journal.sqlite"), bytes, n);
+    free(bytes);
+    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", place("journal"));
+    e2e_expect_error(&r, INPUT, "the journal is damaged");
+    e2e_run_free(&r);
+    e2e_write_file(place("journal/journal.sqlite"), "not a data base at all, but text", 32);
+    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", place("journal"));
+    e2e_expect_error(&r, INPUT, "the journal is damaged");
+    e2e_run_free(&r);
+    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", place("nowhere"));
+    e2e_expect_error(&r, INPUT, "no folder with a batch there");
+    e2e_run_free(&r);
+}
+
+static void broken_models(void **state)
+{
+    static const char *const missing[] = {"transformer", "text_encoder", "scheduler", "model_index.json"};
+    struct e2e_run r;
+    char path[700];
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "broken%zu", i);
+        const char *folder = imagefolder_make(name);
+        snprintf(path, sizeof path, "rm -r '%s/%s'", folder, missing[i]);
+        assert_int_equal(system(path), 0);
+        e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", folder, place("x.png"));
+        e2e_expect_error(&r, INPUT, missing[i]);
+        e2e_run_free(&r);
+    }
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", place("no-model"), place("x.png"));
+    e2e_expect_error(&r, INPUT, "no-model");
+    e2e_run_free(&r);
+}
+
+static void dry_run(void **state)
+{
+    struct e2e_run r;
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 100 --steps 4 --dry-run -o '%s'", model(),
+               place("never"));
+    e2e_expect(&r, 0);
+    assert_non_null(strstr(r.out, "100 pictures of 1 prompts"));
+    assert_non_null(strstr(r.out, "400 steps: about"));
+    assert_int_equal(access(place("never"), F_OK), -1);
+    e2e_run_free(&r);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest only_kills[] = {cmocka_unit_test(kills)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_layout), cmocka_unit_test(like_another), cmocka_unit_test(tar_shards),
+        cmocka_unit_test(pillow_reads_the_record), cmocka_unit_test(inspect_shows_the_record),
+        cmocka_unit_test(seeds_count_up), cmocka_unit_test(first_pictures_and_masks),
+        cmocka_unit_test(strips_and_variations), cmocka_unit_test(time_limit_and_resume),
+        cmocka_unit_test(sigusr1_ends_in_good_order), cmocka_unit_test(kills),
+        cmocka_unit_test(two_runs_in_one_folder), cmocka_unit_test(bad_arguments),
+        cmocka_unit_test(mask_of_another_size), cmocka_unit_test(broken_prompts), cmocka_unit_test(warnings),
+        cmocka_unit_test(output_that_cannot_be), cmocka_unit_test(disk_full),
+        cmocka_unit_test(broken_journal), cmocka_unit_test(broken_models), cmocka_unit_test(dry_run)};
+    if (argc == 3 && strcmp(argv[1], "kills") == 0) {
+        n_kills = atoi(argv[2]);
+        return cmocka_run_group_tests(only_kills, NULL, NULL);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
