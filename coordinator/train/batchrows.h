@@ -4,6 +4,6 @@
 
 #include "coordinator/train/batchsource.h"
 
-extern const struct batchsource_row batchsource_scenes;
+extern const struct batchsource_row batchsource_scenes, batchsource_text;
 
 #endif

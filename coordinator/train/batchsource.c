@@ -10,7 +10,7 @@ enum { TENSORS_MAX = 8 };
 /* Draws of a sample that have a place of their own among PHILOX_TRAIN's. */
 static const uint64_t DROP_DRAW = 1u << 30, SHUFFLE_DRAW = 1u << 31;
 
-static const struct batchsource_row *const rows[] = {&batchsource_scenes, NULL};
+static const struct batchsource_row *const rows[] = {&batchsource_scenes, &batchsource_text, NULL};
 
 int batchsource_open(struct batchsource *s, const char *data, const struct batch_want *w,
                      struct err *err)

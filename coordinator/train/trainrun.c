@@ -102,23 +102,30 @@ static bool has_vocabulary(const char *folder)
  * from then on. */
 static int find_tokenizer(struct run *r, struct err *err)
 {
-    char own[PATH_BYTES], other[PATH_BYTES];
+    char own[PATH_BYTES], other[PATH_BYTES], implied[PATH_BYTES];
     const char *from = config_text(r, "from"), *given = r->o->tokenizer, *place = r->kind->tokenizer_place;
     snprintf(own, sizeof own, "%s/tokenizer", r->o->out);
     snprintf(other, sizeof other, "%s%s%s", from != NULL ? from : "", place[0] != '\0' ? "/" : "", place);
+    const char *beside = r->kind->tokenizer_beside != NULL
+                             ? r->kind->tokenizer_beside(r->config, implied) : NULL;
     if (given != NULL)
         TRY(captiontokens_copy(given, own, err));
+    else if (!has_vocabulary(own) && beside != NULL && has_vocabulary(beside))
+        TRY(captiontokens_copy(beside, own, err));
     else if (!has_vocabulary(own) && from != NULL && has_vocabulary(other))
         TRY(captiontokens_copy(other, own, err));
     else if (!has_vocabulary(own) && r->kind->learns_tokenizer &&
              strcmp(config_text(r, "data"), "scenes") == 0)
         TRY(captiontokens_learn(own, 1, (int)config_int(r, "vocab", LEARNT_VOCAB),
                                 (int)config_int(r, "length", 24), err));
+    if (!has_vocabulary(own) && given == NULL && r->kind->no_tokenizer)
+        return ERR_OK;
     if (!has_vocabulary(own))
         return given != NULL ? captiontokens_open(&r->tokenizer, given, err)
                              : err_set(err, ERR_INVAL, "--tokenizer FOLDER is wanted (muster train tokenizer "
                                        "makes one)");
     snprintf(r->tokenizer_path, sizeof r->tokenizer_path, "%s", own);
+    json_object_set_new(r->config, "tokenizer", json_string(own));
     return captiontokens_open(&r->tokenizer, own, err);
 }
 

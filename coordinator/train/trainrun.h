@@ -17,6 +17,9 @@ struct train_kind {
     const char *task;               /* the row of the workers' table */
     const char *tokenizer_place;    /* of the model folder, for the tokenizer's files: "tokenizer", "" */
     bool learns_tokenizer;          /* from captions of scenes, when none is given */
+    bool no_tokenizer;              /* it may do without one */
+    /* Where a tokenizer may lie that the configuration implies, in path [4200]; NULL: nowhere. */
+    const char *(*tokenizer_beside)(const json_t *config, char *path);
     /* From the configuration: which tensors a sample has (w's sizes). May add keys that follow from the
      * tokenizer (vocab, eos, ..) to config; w->tokenizer is set, where there is one. */
     int (*want)(json_t *config, struct batch_want *w, struct err *err);

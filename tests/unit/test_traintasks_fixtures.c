@@ -374,7 +374,7 @@ static void run_gan(const char *root, bool dcgan)
     struct run r = {.what = dcgan ? "dcgan" : "resnet", .folder = folder, .config = whole,
                     .inputs = "data.safetensors", .feed = dcgan ? dcgan_feed : resnet_feed,
                     .n_feed = dcgan ? 2 : 6, .expect = e, .steps = (int)number(e, "steps", -1),
-                    .loss = {"loss_d_f64", "loss_g_f64"}, .metric = {"loss_d", "loss_g"},
+                    .loss = {"loss_d_f64", "loss_g_f64"}, .metric = {"loss", "loss_g"},
                     .loss_limit = 2e-5, .gradient_limit = 1e-4, .update_limit = 5e-3};
     on_all_ranks(&r);
     trainfolder_remove(dir);

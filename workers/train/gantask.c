@@ -290,7 +290,7 @@ static int learn_d(const struct pass *p, struct nn_tensor *fake, const struct ga
     if (wrong)
         loss = nn_mix(nn, loss, 1 - g->mismatch, side_loss(p, on_wrong, false), g->mismatch);
     loss = nn_mix(nn, side_loss(p, on_real, true), 1, loss, 1);
-    train_metric(p->out, "loss_d", loss->data[0]);
+    train_metric(p->out, "loss", loss->data[0]);
     train_metric(p->out, "d_real", right_share(p, on_real, true));
     train_metric(p->out, "d_fake", right_share(p, on_fake, false));
     if (p->b->evaluate)

@@ -102,6 +102,17 @@ static void draw_weights(const struct llm *l, struct params *w, uint64_t seed, d
 
 /* --- a model to go on from */
 
+/* The files that go along, where there are none yet. */
+static int read_along(struct llm *l, const char *folder, struct err *err)
+{
+    for (size_t i = 0; i < sizeof along / sizeof *along; i++) {
+        size_t n;
+        if (l->copies[i] == NULL)
+            TRY(textfile_read(folder, along[i], 64 << 20, 0, &l->copies[i], &n, err));
+    }
+    return ERR_OK;
+}
+
 static int read_folder(struct llm *l, struct params *w, const char *from, struct err *err)
 {
     struct tensorfile t;
@@ -114,10 +125,7 @@ static int read_folder(struct llm *l, struct params *w, const char *from, struct
         rc = params_load(w, &t, err);
     tensorfile_close(&t);
     TRY(rc);
-    for (size_t i = 0; i < sizeof along / sizeof *along; i++) {
-        size_t n;
-        TRY(textfile_read(from, along[i], 64 << 20, 0, &l->copies[i], &n, err));
-    }
+    TRY(read_along(l, from, err));
     return trainfolder_read_json(from, "config.json", &l->config, err);
 }
 
@@ -149,6 +157,10 @@ static int create(struct train_task *t, struct trainconfig *c, struct err *err)
     t->group[0] = (struct train_group){.name = "", .adam = {1e-3, 0.9, 0.95, 1e-8, 0.1}, .clip = 1,
                                        .ema = 0.999, .warmup = 200};
     train_group_read(&t->group[0], c, NULL);
+    trainconfig_int(c, "length", 128, 2, 1 << 20);      /* the coordinator's: rows come as they are */
+    const char *tokenizer = trainconfig_text(c, "tokenizer", NULL);
+    if (tokenizer != NULL)
+        TRY(read_along(l, tokenizer, err));
     if (c->from != NULL) {
         TRY(read_folder(l, w, c->from, err));
     } else {
@@ -275,7 +287,7 @@ static int write_text(const char *dir, const char *name, const char *text, struc
     struct atomicfile f = {0};
     char path[4200];
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (text == NULL || access(path, F_OK) == 0)        /* what came with the data goes before */
+    if (text == NULL)
         return ERR_OK;
     TRY(atomicfile_open(&f, path, err));
     int rc = atomicfile_write(&f, text, strlen(text), err);
@@ -285,7 +297,7 @@ static int write_text(const char *dir, const char *name, const char *text, struc
     return rc;
 }
 
-/* The same model as one file, when its tokenizer lies there already. */
+/* The same model as one file, for which it needs its tokenizer. */
 static int write_gguf(const char *dir, enum dtype type, struct err *err)
 {
     char path[4200];

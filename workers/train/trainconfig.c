@@ -16,7 +16,8 @@ int trainconfig_open(struct trainconfig *c, const char *text, struct err *err)
     c->seed = (uint64_t)trainconfig_int(c, "seed", 0, 0, INT64_MAX);
     c->batch = (int)trainconfig_int(c, "batch", 16, 1, 1 << 20);
     c->from = trainconfig_text(c, "from", NULL);
-    trainconfig_text(c, "data", NULL);      /* these two are the coordinator's */
+    trainconfig_text(c, "data", NULL);      /* these are the coordinator's */
+    trainconfig_text(c, "tokenizer", NULL);
     trainconfig_real(c, "caption_dropout", 0, 0, 1);
     return ERR_OK;
 }

@@ -1,0 +1,47 @@
+/* trainllm.c - `train llm`: a llama from text, or a model folder trained further. */
+#include "coordinator/commands/trainargs.h"
+#include "coordinator/commands/trainlist.h"
+
+static const struct argp llm_argp = {
+    .options = trainargs_options, .parser = trainargs_parse,
+    .doc = "Trains a language model of llama's architecture on text files, JSONL (a text a line under "
+           "\"text\") or a folder of them, or trains a model's folder further (--from). OUT/model is a "
+           "Hugging Face folder with a GGUF file in it, for `muster generate`, transformers and "
+           "llama.cpp.\v"
+           "Keys for --set, with their defaults: layers=4, hidden=128, ffn=344, heads=4, kv_heads=2, "
+           "tied=true, context=1024, rope_theta=10000, norm_eps=1e-5, init_std=0.02, length=128 "
+           "(tokens of a row); lr=1e-3, warmup=200, lr_floor=0, clip=1, ema=0.999, decay=0.1, "
+           "beta1=0.9, beta2=0.95.\n\n"
+           "Example:\n"
+           "  muster train tokenizer --in texts --vocab 1024 --out my-tokenizer\n"
+           "  mpirun -n 2 muster train llm --data texts --tokenizer my-tokenizer --out my-model"};
+
+static const char *const defaults =
+    "{\"steps\": 2000, \"batch\": 32, \"seed\": 0, \"length\": 128}";
+
+/* Rows of `length` ids; the tokenizer's size and special ids for a new model's configuration. */
+static int want(json_t *config, struct batch_want *w, struct err *err)
+{
+    const json_t *length = json_object_get(config, "length");
+    w->length = json_is_integer(length) && json_integer_value(length) < 1 << 20
+                    ? (int)json_integer_value(length) : 0;
+    if (w->length < 2)
+        return err_set(err, ERR_INVAL, "length: a row has 2 to %d tokens", (1 << 20) - 1);
+    if (json_object_get(config, "from") != NULL)
+        return ERR_OK;      /* the folder knows */
+    int failed = json_object_set_new(config, "vocab", json_integer(tokenizer_vocab_size(w->tokenizer)));
+    failed |= json_object_set_new(config, "bos", json_integer(tokenizer_bos(w->tokenizer)));
+    failed |= json_object_set_new(config, "eos", json_integer(tokenizer_eos(w->tokenizer)));
+    return failed ? err_set(err, ERR_NOMEM, "no memory for a configuration") : ERR_OK;
+}
+
+static const struct train_kind kind = {.task = "llm", .tokenizer_place = "", .want = want};
+
+static int run(void *options, struct comm *comm, struct err *err)
+{
+    return trainargs_run(options, &kind, defaults, comm, err);
+}
+
+const struct command train_llm = {
+    .name = "train llm", .summary = "A language model, from text", .options_bytes = sizeof(struct train_args),
+    .needs_workers = true, .argp = &llm_argp, .check = trainargs_check, .run = run};

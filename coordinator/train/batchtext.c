@@ -1,0 +1,147 @@
+/* batchtext.c - text files as training data: all texts in one line of ids, cut into rows.
+ * Rows:   texts follow each other, each between the tokenizer's begin and end tokens (where it has
+ *         them); a row is the next `length` ids, wherever that cuts. The last twentieth of the rows is
+ *         held out.
+ * Order:  every row once an epoch, shuffled by the seed. */
+#include "coordinator/train/batchrows.h"
+
+#include "coordinator/train/textfiles.h"
+#include "proto/wire.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { HELD_SHARE = 20 };
+
+struct rows { int32_t *ids; int64_t n, cap; };
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+static bool is_text(const char *name) { return ends_with(name, ".txt") || ends_with(name, ".jsonl"); }
+
+/* A file of text, or a folder of them; one with metadata.jsonl holds pictures. */
+static bool takes(const char *data)
+{
+    struct stat st;
+    bool any = false, pictures = false;
+    DIR *d;
+    if (stat(data, &st) != 0 || !S_ISDIR(st.st_mode) || (d = opendir(data)) == NULL)
+        return is_text(data);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        any = any || is_text(e->d_name);
+        pictures = pictures || strcmp(e->d_name, "metadata.jsonl") == 0;
+    }
+    closedir(d);
+    return any && !pictures;
+}
+
+static int append(struct rows *r, const int32_t *ids, int n, struct err *err)
+{
+    if (r->n + n > r->cap) {
+        int64_t cap = 2 * r->cap > r->n + n ? 2 * r->cap : r->n + n + 4096;
+        int32_t *grown = realloc(r->ids, (size_t)cap * sizeof *grown);
+        if (grown == NULL)
+            return err_set(err, ERR_NOMEM, "no memory for %lld tokens of text", (long long)cap);
+        r->ids = grown;
+        r->cap = cap;
+    }
+    memcpy(r->ids + r->n, ids, (size_t)n * sizeof *ids);
+    r->n += n;
+    return ERR_OK;
+}
+
+static int append_text(struct rows *r, const struct tokenizer *t, const char *text, size_t n,
+                       struct err *err)
+{
+    struct token_list list = {0};
+    struct tokenize_options plain = {false, false};
+    int32_t begin = tokenizer_bos(t), end = tokenizer_eos(t);
+    int rc = tokenizer_encode(t, text, n, plain, &list, err);
+    if (rc == ERR_OK && begin >= 0 && begin != end)
+        rc = append(r, &begin, 1, err);
+    if (rc == ERR_OK)
+        rc = append(r, list.id, list.n, err);
+    if (rc == ERR_OK && end >= 0)
+        rc = append(r, &end, 1, err);
+    token_list_free(&list);
+    return rc;
+}
+
+static int read_texts(struct rows *r, const char *path, const struct tokenizer *t, struct err *err)
+{
+    struct textfiles *files;
+    const char *text;
+    size_t n;
+    TRY(textfiles_open(&files, &path, 1, err));
+    int rc = textfiles_next(files, &text, &n, err);
+    while (rc == ERR_OK && text != NULL) {
+        rc = append_text(r, t, text, n, err);
+        if (rc == ERR_OK)
+            rc = textfiles_next(files, &text, &n, err);
+    }
+    textfiles_close(files);
+    return rc;
+}
+
+static void close_text(struct batchsource *s)
+{
+    struct rows *r = s->state;
+    free(r->ids);
+    free(r);
+}
+
+static int open_text(struct batchsource *s, const char *path, const struct batch_want *w,
+                     struct err *err)
+{
+    if (w->side > 0 || w->tokenizer == NULL || w->length < 2)
+        return err_set(err, ERR_INVAL, "--data %.150s: text, where pictures are wanted", path);
+    struct rows *r = s->state = calloc(1, sizeof *r);
+    if (r == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for text");
+    int rc = read_texts(r, path, w->tokenizer, err);
+    s->n_samples = (uint64_t)(r->n / w->length);
+    if (rc == ERR_OK && s->n_samples == 0)
+        rc = err_set(err, ERR_INVAL, "--data %.150s: %lld tokens of text, a row has %d", path,
+                     (long long)r->n, w->length);
+    if (rc != ERR_OK)
+        close_text(s);
+    return rc;
+}
+
+/* Rows [*first, *first + *n) are this source's: to learn from, or held out. One row alone is both. */
+static void my_rows(const struct batchsource *s, uint64_t *first, uint64_t *n)
+{
+    uint64_t all = s->n_samples, held = all < 2 ? 0 : (all + HELD_SHARE - 1) / HELD_SHARE;
+    *first = s->want.held_out ? all - held : 0;
+    *n = s->want.held_out && held > 0 ? held : all - held;
+    if (held == 0)
+        *first = 0;
+}
+
+static int fill(struct batchsource *s, const uint64_t *number, int n, Muster__TrainBatch *out,
+                struct arena *mem, struct err *err)
+{
+    const struct rows *r = s->state;
+    int length = s->want.length;
+    uint64_t first, rows;
+    int32_t *ids = batchsource_tensor(out, mem, "ids", WIRE_I32, 2,
+                                      (uint64_t[]){(uint64_t)n, (uint64_t)length});
+    if (ids == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a batch of %d rows", n);
+    my_rows(s, &first, &rows);
+    for (int i = 0; i < n; i++) {
+        uint64_t at = first + (s->want.held_out ? number[i] % rows
+                                                : batchsource_shuffled(s->want.seed, number[i], rows));
+        memcpy(ids + (int64_t)i * length, r->ids + at * (uint64_t)length, (size_t)length * sizeof *ids);
+    }
+    return ERR_OK;
+}
+
+const struct batchsource_row batchsource_text = {
+    .takes = takes, .open = open_text, .fill = fill, .close = close_text};
