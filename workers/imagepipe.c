@@ -1,6 +1,6 @@
 #include "workers/imagepipe.h"
 
-#include "proto/sha256.h"
+#include "workers/filehash.h"
 #include "workers/models/cliptext.h"
 #include "workers/models/mmdit.h"
 #include "workers/models/pixart.h"
@@ -284,34 +284,9 @@ void imagepipe_digest(const struct imagepipe *p, uint64_t *size, uint64_t *hash)
     *hash = p->text.hash * 31 + p->denoiser.hash;
 }
 
-static int hash_file(struct sha256 *s, const char *path, struct err *err)
-{
-    static const size_t piece = 1 << 20;
-    FILE *f = fopen(path, "rb");
-    uint8_t *buf = malloc(piece);
-    size_t n = 0;
-    int rc = f == NULL ? err_set(err, ERR_IO, "%s: cannot be read", path)
-             : buf == NULL ? err_set(err, ERR_NOMEM, "no memory to read %s", path) : ERR_OK;
-    while (rc == ERR_OK && (n = fread(buf, 1, piece, f)) > 0)
-        sha256_add(s, buf, n);
-    if (rc == ERR_OK && ferror(f))
-        rc = err_set(err, ERR_IO, "%s: cannot be read", path);
-    free(buf);
-    if (f != NULL)
-        fclose(f);
-    return rc;
-}
-
 int imagepipe_hash(const struct imagepipe *p, char hex[65], struct err *err)
 {
-    struct sha256 s;
-    uint8_t digest[SHA256_BYTES];
-    sha256_begin(&s);
-    for (int i = 0; i < p->denoiser.n_files; i++)
-        TRY(hash_file(&s, p->denoiser.files[i], err));
-    sha256_end(&s, digest);
-    sha256_hex(digest, hex);
-    return ERR_OK;
+    return filehash_hex(p->denoiser.files, p->denoiser.n_files, hex, err);
 }
 
 /* --- samplers */

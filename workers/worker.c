@@ -6,6 +6,7 @@
 #include "workers/kernels/membw.h"
 #include "workers/node.h"
 #include "workers/noderates.h"
+#include "workers/upscaleworker.h"
 #include "workers/workerjobs.h"
 #include "workers/workermodel.h"
 #include "workers/workertrain.h"
@@ -26,6 +27,7 @@ struct worker {
     struct arena mem;               /* of the message being served */
     struct node_facts facts;
     struct workermodel model;
+    struct upscaleworker upscale;
     struct imageworker *pictures;   /* from the first ImageDescribe on */
     struct workertrain train;
     bool failed;                    /* a Failure was sent: only Stop matters now */
@@ -281,6 +283,29 @@ static int load_pictures(struct worker *w, const Muster__ImageLoad *l, struct er
     return send(w, &m, err);
 }
 
+static int upscale_load(struct worker *w, const Muster__UpscaleLoad *l, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__UpscaleLoaded done = MUSTER__UPSCALE_LOADED__INIT;
+    char hash[65];
+    done.hash = hash;
+    TRY(upscaleworker_load(&w->upscale, l, l->threads > 0 ? (int)l->threads : w->facts.threads,
+                           &done, err));
+    m.body_case = MUSTER__ENVELOPE__BODY_UPSCALE_LOADED;
+    m.upscale_loaded = &done;
+    return send(w, &m, err);
+}
+
+static int upscale_tile(struct worker *w, const Muster__UpscaleTile *t, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__UpscaleTile out = MUSTER__UPSCALE_TILE__INIT;
+    TRY(upscaleworker_run(&w->upscale, t, &out, err));
+    m.body_case = MUSTER__ENVELOPE__BODY_UPSCALE_TILE;
+    m.upscale_tile = &out;
+    return send(w, &m, err);
+}
+
 static int serve_pictures(struct worker *w, const Muster__Envelope *m, int peer, struct err *err)
 {
     if (w->pictures == NULL)
@@ -331,6 +356,7 @@ static const char *name_of(const Muster__Envelope *m)
     case MUSTER__ENVELOPE__BODY_STEP: return "computing a step";
     case MUSTER__ENVELOPE__BODY_JOB: return "doing a job";
     case MUSTER__ENVELOPE__BODY_IMAGE_LOAD: return "loading the model";
+    case MUSTER__ENVELOPE__BODY_UPSCALE_TILE:
     case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return "computing pictures";
     case MUSTER__ENVELOPE__BODY_TRAIN_BATCH: return "training";
     case MUSTER__ENVELOPE__BODY_TRAIN_SAVE: return "saving";
@@ -363,6 +389,8 @@ static int serve(struct worker *w, const Muster__Envelope *m, int peer, struct e
     case MUSTER__ENVELOPE__BODY_STATS_REQUEST: return stats(w, m->stats_request, err);
     case MUSTER__ENVELOPE__BODY_IMAGE_DESCRIBE: return describe_pictures(w, m->image_describe, err);
     case MUSTER__ENVELOPE__BODY_IMAGE_LOAD: return load_pictures(w, m->image_load, err);
+    case MUSTER__ENVELOPE__BODY_UPSCALE_LOAD: return upscale_load(w, m->upscale_load, err);
+    case MUSTER__ENVELOPE__BODY_UPSCALE_TILE: return upscale_tile(w, m->upscale_tile, err);
     case MUSTER__ENVELOPE__BODY_IMAGE_CHUNK:
     case MUSTER__ENVELOPE__BODY_IMAGE_DROP:
     case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return serve_pictures(w, m, peer, err);
@@ -453,6 +481,7 @@ int worker_run(struct comm *comm, const struct worker_options *options)
     loop(&w);
     workermodel_free(&w.model);
     imageworker_destroy(w.pictures);
+    upscaleworker_free(&w.upscale);
     workertrain_free(&w.train);
     node_facts_free(&w.facts);
     arena_free(&w.mem);
