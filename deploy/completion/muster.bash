@@ -18,7 +18,7 @@ _muster() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-}
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        command="generate chat inspect tokenize logits perplexity kl bench quantize plan doctor train"
+        command="generate chat imagine upscale inspect tokenize logits perplexity kl bench quantize plan doctor train"
         mapfile -t COMPREPLY < <(compgen -W "$command --help --version" -- "$word")
         return
     fi
@@ -27,7 +27,7 @@ _muster() {
             mapfile -t COMPREPLY < <(compgen -W "$(_muster_models)" -- "$word"; compgen -f -- "$word")
             compopt -o filenames
             return ;;
-        -o | --out | --prompts | --chat | --file | -f | --plan | --save-plan)
+        -o | --out | --prompts | --init | --mask | --like | --chat | --file | -f | --plan | --save-plan)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
@@ -36,6 +36,14 @@ _muster() {
         --link)
             mapfile -t COMPREPLY < <(compgen -W \
                 "1GbE 10GbE 25GbE 40GbE 100GbE 200GbE ib-edr ib-hdr ib-ndr" -- "$word")
+            return ;;
+        --sampler)
+            mapfile -t COMPREPLY < <(compgen -W "flow_euler flow_heun dpmpp_2m dpmpp_2m_sde dpmpp_s deis \
+                unipc ddpm ddim pndm lcm tcd euler euler_a heun lms" -- "$word")
+            return ;;
+        --spacing) mapfile -t COMPREPLY < <(compgen -W "linspace leading trailing" -- "$word"); return ;;
+        --sigmas)
+            mapfile -t COMPREPLY < <(compgen -W "table karras exponential beta lu" -- "$word")
             return ;;
         --wire) mapfile -t COMPREPLY < <(compgen -W "f32 bf16 q8_0" -- "$word"); return ;;
         --as) mapfile -t COMPREPLY < <(compgen -W "prompt generated" -- "$word"); return ;;
