@@ -161,13 +161,20 @@ static int put_folder(struct sink *s, const char *path, struct err *err)
     return ERR_OK;
 }
 
+/* Their metadata, {"format": "pt"} as a rule, say nothing of a tokenizer. */
+static bool is_safetensors(const struct tensorfile *t)
+{
+    size_t n = t->n_files > 0 ? strlen(t->path[0]) : 0;
+    return n >= 12 && strcmp(t->path[0] + n - 12, ".safetensors") == 0;
+}
+
 int model_tokenizer_bytes(struct tensorfile *t, const char *path, uint8_t **bytes, size_t *n,
                           struct err *err)
 {
     struct sink s = {0}, inner = {0};
     int rc = ERR_OK;
     put(&s, "MTOK", 4);
-    if (t->n_meta > 0) {
+    if (t->n_meta > 0 && !is_safetensors(t)) {
         put_gguf(&inner, t);
         put_entry(&s, "gguf", inner.bytes, inner.n);
     } else {
