@@ -55,13 +55,16 @@ int chat_open(struct chat **c, const struct tokenizer *t, const char *name, stru
         log_line(LOG_WARN, "chat", "the model has no chat template; ChatML is used");
         source = chatml;
     }
-    TRY(chat_open_source(c, source, strlen(source), tokenizer_token_text(t, tokenizer_bos(t)),
-                         tokenizer_token_text(t, tokenizer_eos(t)), err));
-    int rc = tools == NULL ? ERR_OK : jinja_parse(&(*c)->tools, tools, strlen(tools), err);
+    int rc = chat_open_source(c, source, strlen(source), tokenizer_token_text(t, tokenizer_bos(t)),
+                              tokenizer_token_text(t, tokenizer_eos(t)), err);
+    if (rc == ERR_OK && tools != NULL)
+        rc = jinja_parse(&(*c)->tools, tools, strlen(tools), err);
     if (rc != ERR_OK) {
         chat_close(*c);
         *c = NULL;
     }
+    if (rc == ERR_LIMIT && err != NULL)
+        rc = err->code = ERR_FORMAT;    /* the model's file is at fault, not the machine */
     return rc;
 }
 

@@ -168,6 +168,8 @@ static int read_added(struct tokenizer *t, const json_t *list, struct err *err)
 {
     json_t *node;
     size_t i;
+    if (list != NULL && !json_is_null(list) && !json_is_array(list))
+        return err_set(err, ERR_FORMAT, "tokenizer.json: added_tokens is no list");
     json_array_foreach((json_t *)list, i, node)
         TRY(read_added_token(t, node, err));
     return vocab_index(&t->vocab, t->bpe.byte_fallback || t->unigram.byte_fallback ||

@@ -36,7 +36,10 @@ static int read_each(struct tokenizer *t, const json_t *node, const char *list, 
         return ERR_OK;
     if (strcmp(type_of(node), "Sequence") != 0)
         return reader(t, node, err);
-    json_array_foreach(json_object_get(node, list), i, child)
+    const json_t *children = json_object_get(node, list);
+    if (children != NULL && !json_is_array(children))
+        return err_set(err, ERR_FORMAT, "tokenizer.json: %s of a Sequence is no list", list);
+    json_array_foreach((json_t *)(uintptr_t)children, i, child)
         TRY(read_each(t, child, list, reader, err));
     return ERR_OK;
 }
