@@ -66,7 +66,7 @@ int chatprompt_render(const struct chat *c, const struct tokenizer *t, const jso
     struct chat_request q = {.messages = messages, .tools = tools, .add_generation_prompt = true};
     if (chat_render(c, &q, &j->prompt_text, &j->prompt_bytes, err) != ERR_OK) {
         if (err->code == ERR_INVAL || err->code == ERR_LIMIT)
-            err->code = ERR_FORMAT;     /* messages that do not suit the model, a template without end: input */
+            err->code = ERR_FORMAT;     /* messages that do not suit the model, an endless template: input */
         return strncmp(err->msg, "chat template", 13) == 0 ? err->code : err_prefix(err, "chat template");
     }
     *how = (struct textjob_options){
