@@ -398,6 +398,32 @@ FILTER(filter_batch)
     return ERR_OK;
 }
 
+/* So many lists of nearly one length, the longer ones first; fill_with makes up for it in the others. */
+FILTER(filter_slice)
+{
+    struct jinja_list *items;
+    const struct jinja_value *fill = jinja_arg(args, 1, "fill_with");
+    int64_t n;
+    size_t at = 0;
+    TRY(jinja_arg_int(r, args, 0, "slices", 0, &n));
+    if (n < 1 || n > 100000)
+        return jinja_fail(r, "slice takes a number from 1 to 100000");
+    TRY(jinja_iterate(r, in, &items));
+    TRY(jinja_new_list(&r->heap, JINJA_LIST, 0, out));
+    for (size_t i = 0; i < (size_t)n; i++) {
+        struct jinja_value part;
+        size_t longer = items->n % (size_t)n, end = at + items->n / (size_t)n + (i < longer);
+        TRY(jinja_new_list(&r->heap, JINJA_LIST, 0, &part));
+        TRY(jinja_list_add(&r->heap, out, part));
+        for (; at < end; at++)
+            TRY(jinja_list_add(&r->heap, &part, items->at[at]));
+        TRY(jinja_spend(r, ITEM_COST));
+        if (fill != NULL && fill->kind != JINJA_NONE && i >= longer)
+            TRY(jinja_list_add(&r->heap, &part, *fill));
+    }
+    return ERR_OK;
+}
+
 const struct jinja_filter_row jinja_seq_filters[] = {
     {"length", filter_length}, {"count", filter_length}, {"list", filter_list},
     {"first", filter_first}, {"last", filter_last}, {"reverse", filter_reverse},
@@ -405,4 +431,5 @@ const struct jinja_filter_row jinja_seq_filters[] = {
     {"select", filter_select}, {"reject", filter_reject}, {"selectattr", filter_selectattr},
     {"rejectattr", filter_rejectattr}, {"sort", filter_sort}, {"dictsort", filter_dictsort},
     {"unique", filter_unique}, {"min", filter_min}, {"max", filter_max}, {"sum", filter_sum},
-    {"groupby", filter_groupby}, {"batch", filter_batch}, {NULL, NULL}};
+    {"groupby", filter_groupby}, {"batch", filter_batch}, {"slice", filter_slice},
+    {NULL, NULL}};

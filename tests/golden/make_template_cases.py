@@ -232,6 +232,98 @@ SOURCES = [
     "{{ '\n' }}x\n",
     '\n\n',
     '{{ "a\nb" }}',
+    '{% for x in l %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}'
+    '{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.previtem }}{{ loop.nextitem }}{{'
+    " loop.cycle('a','b') }}{{ loop.depth }}{{ loop.changed(x) }};{% endfor %}",
+    '{% for k, v in d.items() if v %}{{ k }}={{ v }},{% else %}none{% endfor %}',
+    '{% for x in [] %}a{% else %}empty{% endfor %}',
+    '{% for x in l recursive %}{{ x }}{% if loop.first %}{{ loop([9,8]) }}{% endif %}{% endfor %}',
+    "{{ m | selectattr('role', 'equalto', 'user') | list }}",
+    "{{ m | selectattr('content') | map(attribute='content') | join('-') }}",
+    "{{ m | rejectattr('role', 'equalto', 'user') | map(attribute='role') | list }}",
+    "{{ m | map(attribute='zz', default='q') | list }}",
+    "{{ l | map('string') | join('+') }} {{ ['a','b'] | map('upper') | list }} {{ l | select("
+    "'odd') | list }} {{ l | reject('odd') | list }} {{ l|select('>', 1)|list }}",
+    "{{ l | sort }} {{ l | sort(reverse=true) }} {{ m | sort(attribute='k') | map(attribute='"
+    "k') | list }} {{ ['b','A','c'] | sort }} {{ ['b','A','c'] | sort(case_sensitive=true) }}",
+    "{{ l | unique | list }} {{ [1,1,2] | unique | list }} {{ ['a','A'] | unique | list }} {{"
+    " l | sum }} {{ l | min }} {{ l | max }} {{ m | sum(attribute='k') if false else 0 }}",
+    "{{ l | batch(2) | list }} {{ l | batch(2, 'x') | list }} {{ l | slice(2) | list }} {{ [1"
+    ",2,3,4,5] | slice(3, 'z') | list }}",
+    "{{ m[:2] | groupby('role') | list }}",
+    "{{ 2.567 | round(2) }} {{ 2.5 | round }} {{ 2.1 | round(method='ceil') }} {{ 2.9 | round"
+    "(0, 'floor') }} {{ -5 | abs }} {{ '42' | int }} {{ 'x' | int(7) }} {{ '0x1f' | int(base="
+    "16) }} {{ '3.5' | float }} {{ 'x' | float(1.5) }}",
+    "{{ d | dictsort }} {{ d | dictsort(true) }} {{ {'b':1,'a':2} | dictsort(by='value') }} {"
+    "{ {'b':1,'a':2} | dictsort(reverse=true) }}",
+    '{{ d | items | list }}',
+    "{{ s | replace('l', 'L') }} {{ s | replace('l','L',1) }} {{ s | length }} {{ s | count }"
+    '} {{ s | reverse }} {{ l | reverse | list }} {{ s | first }} {{ s | last }} {{ l | first'
+    ' }} {{ l | last }} {{ [] | first }}',
+    "{{ 'a\nb' | indent(2) }}|{{ 'a\nb' | indent(2, true) }}|{{ 'a\n\nb' | indent('> ', blank"
+    '=true) }}',
+    '{% macro f() %}[{{ caller() }}]{% endmacro %}{% call f() %}body{% endcall %}',
+    '{% macro f(x) %}{{ caller(x, 2) }}{% endmacro %}{% call(a, b) f(1) %}{{ a }}-{{ b }}{% e'
+    'ndcall %}',
+    '{% set x %}a{{ i }}b{% endset %}{{ x }}|{{ x | upper }}',
+    '{% set x | upper %}abc{% endset %}{{ x }}',
+    '{% set a, b = 1, 2 %}{{ a }}{{ b }}',
+    '{% set ns = namespace(a=1) %}{% for x in l %}{% set ns.a = ns.a + x %}{% endfor %}{{ ns.a }}',
+    '{% filter upper %}abc{{ s }}{% endfilter %}',
+    '{% with a = 1, b = 2 %}{{ a + b }}{% endwith %}{{ a is defined }}',
+    '{% raw %}{{ x }}{% endraw %}',
+    '{# c #}a{#- c -#} b',
+    '{% for x in l %}{% if x == 1 %}{% continue %}{% endif %}{{ x }}{% if x == 2 %}{% break %'
+    '}{% endif %}{% endfor %}',
+    '{% generation %}gen{{ i }}{% endgeneration %}',
+    "{{ strftime_now('%d %b %Y %H:%M:%S %A %B %j %y %p %I %%') }}",
+    "{{ strftime_now('%Y-%m-%d') }}",
+    '{% if x is not defined %}a{% elif y %}b{% else %}c{% endif %}',
+    '{{ range(5) | list }} {{ range(1, 10, 3) | list }} {{ range(5, 0, -2) | list }} {{ range'
+    '(3)[1] }} {{ range(3) | length }}',
+    '{{ dict(a=1, b=2) }} {{ dict(d, zz=3) | length }}',
+    "{{ 'abc'[1] }}{{ (1,2)[0] }}{{ {'a': {'b': [1,2]}}['a']['b'][-1] }}{{ l[1:][0] }}",
+    "{{ [1,2,3][::2] }} {{ 'abcdef'[4:1:-1] }} {{ l[:-1] }}",
+    '{{ d.pop is defined }} {{ l.append is defined }} {{ l.index(1) }} {{ l.count(1) }} {{ d.'
+    'values() | list }}',
+    '{% do l.append(4) %}{{ l }}',
+    "{{ [1, 2] + [3] }} {{ l is eq([3,1,2]) }} {{ (1, 'a', none) }} {{ (1,) }} {{ () }}",
+    '{{ 1_000 }} {{ 0x1f }} {{ 0b11 }} {{ 0o17 }} {{ 1e3 }} {{ 1.5e-3 }} {{ .5 if false else 1 }}',
+    "{{ 'a' 'b' }}",
+    '{{ \'tab\\tnew\\nq\\\'\\"\\\\ \\u00e9 \\x41\' }}',
+    '{{ none is none and not false }} {{ 1 if 0 }} {{ (1 if 0) is undefined }}',
+    '{{ m | tojson(indent=1) }}',
+    "{{ m | map('tojson') | join }}",
+    "{{ {'a': 1.0, 'b': 1e22, 'c': 1e-5, 'd': 0.1} | tojson }} {{ 1e16 }} {{ 1234567890123456"
+    '78 }} {{ 0.1 + 0.2 }}',
+    '{% for a in l %}{% for b in l %}{{ loop.index }}{{ loop.depth0 }}{% endfor %}{% endfor %}',
+    "{% for x in 'abc' %}{{ x }}{% endfor %}{% for x in d %}{{ x }}{% endfor %}",
+    '{%- if true -%}  a  {%- endif -%}  b',
+    '  {% if true %}\n  a\n  {% endif %}\nb\n',
+    "{{ m[0].role }} {{ m[0]['role'] }} {{ m[0].get('role') }} {{ m[-1].content is none }} {{"
+    ' m | length }}',
+    "{{ d is mapping and 'a' in d }} {{ 'a' in l }} {{ 'Hello' in s }}",
+    '{{ x.y.z }}',
+    '{{ d.nope is undefined }} {{ d.nope | default([]) | length }}',
+    "{% import 'x' as y %}",
+    "{% include 'x' %}",
+    "{% extends 'x' %}",
+    "{{ raise_exception('x') }}",
+    "{{ l | tojson | length }} {{ s | trim('H') }} {{ ' a ' | trim | length }}",
+    '{{ 5 // 0 }}',
+    "{{ 'a' < 1 }}",
+    "{{ l | join(', ', attribute='x') }}",
+    "{{ m | map(attribute='role') | unique | join(',') }} {{ m | map('length') | list }}",
+    "{{ d.items() | map('first') | list }} {{ d.items() | map('last') | list | length }}",
+    '{{ [[1,2],[3]] | sum(start=[]) }} {{ [1,[2]] | flatten if false else 1 }}',
+    "{{ m | selectattr('k', 'defined') | list | length }} {{ m | rejectattr('content', 'none'"
+    ") | list | length }} {{ m | selectattr('role', 'in', ['user']) | list | length }}",
+    "{{ namespace(a=1).a }} {{ namespace({'b': 2}, c=3).b }}",
+    '{% set ns = namespace() %}{% set ns.x = [] %}{% set _ = ns.x.append(1) %}{{ ns.x }}',
+    "{{ ('a', 'b') | join }} {{ 'a,b'.split(',') | last }} {{ l | list | length }} {{ 1 ~ 2 |"
+    ' string }}',
+    "{{ 'abc' | map('upper') | join }} {{ [3,1] | sort | first }} {{ -3 | abs + 1 }} {{ 10 | "
+    "float }} {{ 3.0 | int }} {{ '3.9' | int }} {{ 1.0 }} {{ 1e100 }} {{ 7 | string ~ 'x' }}",
 ]
 
 
