@@ -174,6 +174,12 @@ struct nn_tensor *nn_conv2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor
 /* w [c, out, kh, kw] */
 struct nn_tensor *nn_conv_transpose2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
                                       struct nn_tensor *b, int stride, int padding, int output_padding);
+/* A 3 x 3 convolution (w [out, c, 3, 3], padding 1), then averages of 2 x 2; or after nearest up-sampling:
+ * the same numbers but for rounding, with 4 products a pixel of the large side instead of 9. */
+struct nn_tensor *nn_conv3_pool2(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
+                                 struct nn_tensor *b);
+struct nn_tensor *nn_up2_conv3(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
+                               struct nn_tensor *b);
 struct nn_tensor *nn_upsample_nearest2(struct nn *nn, struct nn_tensor *x);
 struct nn_tensor *nn_upsample_bilinear2(struct nn *nn, struct nn_tensor *x);
 struct nn_tensor *nn_avg_pool2(struct nn *nn, struct nn_tensor *x);

@@ -3,6 +3,7 @@
 #include "workers/models/nn.h"
 
 #include "proto/err.h"
+#include "workers/models/nnrows.h"
 
 #include <math.h>
 #include <string.h>
@@ -414,11 +415,13 @@ static void spectral_back_part(void *ctx, int part)
     int64_t rows = j->w->shape[0], cols = j->w->n / rows;
     const float *g = nn_grad_part(j->y, part);
     float *dw = nn_grad_part(j->w, part);
-    double dot = 0;
-    for (int64_t i = 0; i < j->w->n; i++)
-        dot += (double)g[i] * j->y->data[i];
-    for (int64_t i = 0; i < j->w->n; i++)
-        dw[i] += (g[i] - (float)dot * j->u[i / cols] * j->v[i % cols]) / j->sigma;
+    double dot = nnrows_dot(g, j->y->data, j->w->n);
+    float inverse = 1 / j->sigma;
+    for (int64_t r = 0; r < rows; r++) {
+        float along = (float)dot * j->u[r];
+        for (int64_t c = 0; c < cols; c++)
+            dw[r * cols + c] += (g[r * cols + c] - along * j->v[c]) * inverse;
+    }
 }
 
 static void spectral_backward(struct nn *nn, const struct nn_node *node)

@@ -92,21 +92,28 @@ static struct nn_tensor *conditional_norm(struct gan_run *r, const char *prefix,
 
 /* --- generator */
 
+/* A change of size beside a convolution. */
+enum resize { RESIZE_NONE, RESIZE_UP_BEFORE, RESIZE_POOL_AFTER };
+
 /* Same-size convolution (k 3 or 1). */
 static struct nn_tensor *same_conv(struct gan_run *r, const char *prefix, struct nn_tensor *x,
-                                   struct nn_tensor *w)
+                                   struct nn_tensor *w, enum resize resize)
 {
     if (r->rc != ERR_OK || w == NULL || w->n_dims != 4 || w->shape[1] != x->shape[1]) {
         ganparts_wants(r, prefix, "weight");
         return x;
     }
-    return nn_conv2d(r->nn, x, w, ganparts_optional_bias(r, prefix, w->shape[0]), 1,
-                     (int)w->shape[2] / 2, 1);
+    struct nn_tensor *b = ganparts_optional_bias(r, prefix, w->shape[0]);
+    if (resize != RESIZE_NONE && w->shape[2] == 3 && w->shape[3] == 3)
+        return resize == RESIZE_UP_BEFORE ? nn_up2_conv3(r->nn, x, w, b) : nn_conv3_pool2(r->nn, x, w, b);
+    x = resize == RESIZE_UP_BEFORE ? nn_upsample_nearest2(r->nn, x) : x;
+    x = nn_conv2d(r->nn, x, w, b, 1, (int)w->shape[2] / 2, 1);
+    return resize == RESIZE_POOL_AFTER ? nn_avg_pool2(r->nn, x) : x;
 }
 
 static struct nn_tensor *plain_conv(struct gan_run *r, const char *prefix, struct nn_tensor *x)
 {
-    return same_conv(r, prefix, x, ganparts_get(r, prefix, "weight"));
+    return same_conv(r, prefix, x, ganparts_get(r, prefix, "weight"), RESIZE_NONE);
 }
 
 static struct nn_tensor *up_block(struct gan_run *r, int i, struct nn_tensor *x, const struct told *told)
@@ -116,8 +123,9 @@ static struct nn_tensor *up_block(struct gan_run *r, int i, struct nn_tensor *x,
     for (int k = 0; k < 5; k++)
         snprintf(name[k], sizeof name[k], "blocks.%d.%s", i, parts[k]);
     struct nn_tensor *h = conditional_norm(r, name[0], x, told);
-    h = nn_upsample_nearest2(r->nn, nn_activation(r->nn, h, NN_RELU, 0));
-    h = conditional_norm(r, name[1], plain_conv(r, name[2], h), told);
+    h = same_conv(r, name[2], nn_activation(r->nn, h, NN_RELU, 0), ganparts_get(r, name[2], "weight"),
+                  RESIZE_UP_BEFORE);
+    h = conditional_norm(r, name[1], h, told);
     h = plain_conv(r, name[3], nn_activation(r->nn, h, NN_RELU, 0));
     /* A 1 x 1 convolution and nearest up-sampling commute, bit for bit: a quarter of the products. */
     struct nn_tensor *skip = nn_upsample_nearest2(r->nn, plain_conv(r, name[4], x));
@@ -190,11 +198,12 @@ static struct nn_tensor *spectral(struct gan_run *r, const char *prefix)
     return w->derived;
 }
 
-static struct nn_tensor *spectral_conv(struct gan_run *r, int block, const char *conv, struct nn_tensor *x)
+static struct nn_tensor *spectral_conv(struct gan_run *r, int block, const char *conv,
+                                       struct nn_tensor *x, enum resize resize)
 {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "blocks.%d.%s.", block, conv);
-    return same_conv(r, prefix, x, spectral(r, prefix));
+    return same_conv(r, prefix, x, spectral(r, prefix), resize);
 }
 
 static bool has_block(struct gan_run *r, int i, const char *what)
@@ -211,13 +220,11 @@ static struct nn_tensor *down_block(struct gan_run *r, int i, struct nn_tensor *
     bool shortcut = has_block(r, i, "conv_sc");
     bool pools = layout_of(r)->by_vector ? has_block(r, i + 1, "conv1") : shortcut;
     struct nn_tensor *h = i == 0 ? x : nn_activation(r->nn, x, NN_RELU, 0), *skip = x;
-    h = nn_activation(r->nn, spectral_conv(r, i, "conv1", h), NN_RELU, 0);
-    h = spectral_conv(r, i, "conv2", h);
+    h = nn_activation(r->nn, spectral_conv(r, i, "conv1", h, RESIZE_NONE), NN_RELU, 0);
+    h = spectral_conv(r, i, "conv2", h, pools ? RESIZE_POOL_AFTER : RESIZE_NONE);
     /* Averages and 1 x 1 convolutions commute but for rounding: pool first, a quarter of the products. */
     skip = pools ? nn_avg_pool2(r->nn, skip) : skip;
-    skip = shortcut ? spectral_conv(r, i, "conv_sc", skip) : skip;
-    if (pools)
-        h = nn_avg_pool2(r->nn, h);
+    skip = shortcut ? spectral_conv(r, i, "conv_sc", skip, RESIZE_NONE) : skip;
     return r->rc == ERR_OK ? nn_add(r->nn, h, skip) : x;
 }
 
