@@ -162,6 +162,9 @@ struct nn_tensor *nn_scale(struct nn *nn, struct nn_tensor *x, double factor);
 /* x [b, t, d], scale, shift [b, d] -> x (1 + scale) + shift */
 struct nn_tensor *nn_modulate(struct nn *nn, struct nn_tensor *x, struct nn_tensor *scale,
                               struct nn_tensor *shift);
+/* x [b, c, ..], scale, shift [b, c] in any shape -> x (1 + scale) + shift */
+struct nn_tensor *nn_modulate_channels(struct nn *nn, struct nn_tensor *x, struct nn_tensor *scale,
+                                       struct nn_tensor *shift);
 /* residual + gate x; gate [b, d] */
 struct nn_tensor *nn_gate(struct nn *nn, struct nn_tensor *residual, struct nn_tensor *gate,
                           struct nn_tensor *x);

@@ -58,7 +58,7 @@ static struct nn_tensor *condition_vector(struct gan_run *r, const struct gan_co
 /* A condition as the norms of a generator use it. */
 struct told { const struct layout *l; const int32_t *labels; struct nn_tensor *vector; };
 
-/* Gains or biases [b, c, 1, 1] of a norm. */
+/* Gains or biases [b, c] of a norm. */
 static struct nn_tensor *factors(struct gan_run *r, const char *prefix, const char *what,
                                  const struct told *told, int64_t b, int64_t c)
 {
@@ -70,9 +70,8 @@ static struct nn_tensor *factors(struct gan_run *r, const char *prefix, const ch
         return NULL;
     }
     struct nn_tensor *w = ganparts_get(r, prefix, what);
-    struct nn_tensor *y = told->l->by_vector ? nn_linear(r->nn, told->vector, w, NULL)
-                                             : class_rows(r, w, told->labels, b);
-    return y != NULL ? nn_reshape(r->nn, y, 4, (const int64_t[]){b, c, 1, 1}) : NULL;
+    return told->l->by_vector ? nn_linear(r->nn, told->vector, w, NULL)
+                              : class_rows(r, w, told->labels, b);
 }
 
 /* batchnorm(x) (1 + gain) + bias */
@@ -87,7 +86,7 @@ static struct nn_tensor *conditional_norm(struct gan_run *r, const char *prefix,
     struct nn_tensor *bias = factors(r, prefix, told->l->bias, told, b, c);
     if (r->rc != ERR_OK)
         return x;
-    return nn_add(r->nn, nn_add(r->nn, n, nn_mul(r->nn, n, gain)), bias);
+    return nn_modulate_channels(r->nn, n, gain, bias);
 }
 
 /* --- generator */
