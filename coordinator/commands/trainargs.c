@@ -11,7 +11,7 @@
 
 enum { OPT_OUT = 0x3000, OPT_DATA, OPT_STEPS, OPT_BATCH, OPT_SEED, OPT_LR, OPT_WARMUP, OPT_DROPOUT,
        OPT_TOKENIZER, OPT_FROM, OPT_RESUME, OPT_CONFIG, OPT_SET, OPT_CHECKPOINT, OPT_PREVIEW, OPT_PREVIEWS,
-       OPT_EVALUATE, OPT_LOG, OPT_F32, OPT_THREADS };
+       OPT_EVALUATE, OPT_LOG, OPT_F32, OPT_THREADS, OPT_COMPUTE };
 
 const struct argp_option trainargs_options[] = {
     {"out", OPT_OUT, "FOLDER", 0, "Checkpoints, metrics and the finished model go there", 0},
@@ -35,6 +35,8 @@ const struct argp_option trainargs_options[] = {
      0},
     {"log-every", OPT_LOG, "N", 0, "Steps between rows of metrics (default 10)", 0},
     {"f32", OPT_F32, 0, 0, "The finished model in float32, not bfloat16", 0},
+    {"compute", OPT_COMPUTE, "TYPE", 0, "Matrix products in f32 (default) or bf16, with f32 sums; weights are "
+     "f32 in both", 0},
     {"threads", OPT_THREADS, "N", 0, "Of each rank (default: the cores it is bound to)", 0},
     {0}};
 
@@ -84,9 +86,12 @@ static error_t add_set(struct train_args *a, const char *text)
 
 error_t trainargs_parse(int key, char *arg, struct argp_state *state)
 {
+    static const char *const computes[] = {"f32", "bf16", NULL};
     struct train_args *a = state->input;
     switch (key) {
+    case OPT_COMPUTE: return cli_choice(a->err, "--compute", arg, computes, &a->compute);
     case ARGP_KEY_INIT:
+        a->compute = -1;
         a->run.checkpoint_every = 1000;
         a->run.log_every = 10;
         a->run.n_previews = 8;
@@ -168,6 +173,8 @@ static int add_options(const struct train_args *a, json_t *config)
         rc |= json_object_set_new(config, "seed", json_integer((json_int_t)a->seed));
     if (a->lr_given)
         rc |= json_object_set_new(config, "lr", json_real(a->lr));
+    if (a->compute >= 0)
+        rc |= json_object_set_new(config, "compute", json_string(a->compute == 1 ? "bf16" : "f32"));
     if (a->dropout_given)
         rc |= json_object_set_new(config, "caption_dropout", json_real(a->dropout));
     for (int i = 0; i < a->n_sets; i++)

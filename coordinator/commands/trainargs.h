@@ -21,7 +21,7 @@ struct train_args {
     bool warmup_given, seed_given, lr_given, dropout_given;
     uint64_t seed;
     float lr, dropout;
-    int compute;
+    int compute;                        /* -1 not given, 0 f32, 1 bf16 */
 };
 
 /* Input: a zeroed struct train_args with err set. The doc is the kind's own. */

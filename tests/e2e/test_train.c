@@ -70,6 +70,23 @@ static void same_weights_on_any_ranks(void **state)
     }
 }
 
+/* The same for products of bfloat16 numbers, where the processor has them. */
+static void same_weights_in_bf16(void **state)
+{
+    (void)state;
+    struct e2e_run r;
+    e2e_muster(&r, 1, LIMIT_S, "train diffusion --out '%s/h1' --steps %d --compute bf16 %s", e2e_dir(), STEPS,
+               TINY);
+    if (r.status == USAGE && strstr(r.err, "bfloat16") != NULL) {
+        e2e_run_free(&r);
+        skip();
+    }
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    run_well("h2", 2, STEPS, "--compute bf16 " TINY);
+    expect_same("h1", "h2", "checkpoint-000050.safetensors");
+}
+
 static void files_of_a_run(void **state)
 {
     (void)state;
@@ -241,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_weights_on_any_ranks),
+        cmocka_unit_test(same_weights_in_bf16),
         cmocka_unit_test(files_of_a_run),
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(goes_on_from_a_folder),

@@ -29,7 +29,9 @@ struct nn_tensor {
     int n_dims;
     int64_t shape[NN_DIMS_MAX], n;
     bool wants_grad, unbatched;
-    bool folded;                /* grad is [n_pieces][n] instead: parts are added up already */
+    bool folded;                /* grad is [n_pieces][..] instead: parts are added up already */
+    float *fold_to;             /* where pieces go, fold_stride numbers apart; NULL: the context's memory */
+    int64_t fold_stride;
     int uses;                   /* by recorded operations, of an unbatched tensor */
 };
 
@@ -62,6 +64,7 @@ struct nn {
      * the end are the pieces: one, or where other ranks hold parts of the tree the maximal subtrees. */
     int n_pieces;
     uint8_t folds[NN_PARTS_MAX];
+    bool half;                  /* linear layers multiply bfloat16 numbers, with f32 sums */
     bool folding;               /* weights' gradients may be folded as they come (trainers) */
     bool recording;
     struct nn_node *last;

@@ -3,6 +3,7 @@
 
 #include "proto/err.h"
 #include "workers/models/nngemm.h"
+#include "workers/models/nnhalf.h"
 
 #include <string.h>
 
@@ -11,6 +12,7 @@ struct linear_job {
     struct nn_tensor *x, *w, *b, *y;
     bool fresh_x, fresh_w;      /* way back: their gradients are written, not added to */
     float *room;                /* a stack of blocks of w for each thread */
+    uint16_t *xh, *wh, *gh;     /* bfloat16 twins of x, w and y's gradient; NULL: products in f32 */
 };
 
 /* Rows of the flattened [rows, last] matrix that part p of t has. */
@@ -31,7 +33,11 @@ static void linear_forward(void *ctx, int p)
     float *y = j->y->data + r.begin * out;
     for (int64_t i = 0; i < r.end - r.begin && j->b != NULL; i++)
         memcpy(y + i * out, j->b->data, (size_t)out * sizeof *y);
-    if (r.end > r.begin)
+    if (r.end > r.begin && j->wh != NULL) {
+        nnhalf_round(j->xh + r.begin * in, j->x->data + r.begin * in, (r.end - r.begin) * in);
+        nnhalf_gemm(false, true, r.end - r.begin, out, in, j->xh + r.begin * in, in, j->wh, in, j->b != NULL, y,
+                    out);
+    } else if (r.end > r.begin)
         nn_gemm(false, true, r.end - r.begin, out, in, 1, j->x->data + r.begin * in, in, j->w->data, in,
                 j->b != NULL ? 1 : 0, y, out);
 }
@@ -42,8 +48,11 @@ static void linear_back_x(void *ctx, int p)
     const struct linear_job *j = ctx;
     int64_t in = j->w->shape[1], out = j->w->shape[0];
     struct nn_range r = flat_rows(j->nn, j->x, p);
-    int rows = r.end - r.begin;
-    if (rows > 0)
+    int64_t rows = r.end - r.begin;
+    if (rows > 0 && j->wh != NULL)
+        nnhalf_gemm(false, false, rows, in, out, j->gh + r.begin * out, out, j->wh, in, !j->fresh_x,
+                    j->x->grad + r.begin * in, in);
+    else if (rows > 0)
         nn_gemm(false, false, rows, in, out, 1, j->y->grad + r.begin * out, out, j->w->data, in,
                 j->fresh_x ? 0 : 1, j->x->grad + r.begin * in, in);
 }
@@ -58,13 +67,24 @@ static void linear_back_bias(void *ctx, int p)
         j->nn->kernels->add(db, db, j->y->grad + i * out, out);
 }
 
+static void round_back(void *ctx, int p)
+{
+    const struct linear_job *j = ctx;
+    int64_t out = j->w->shape[0];
+    struct nn_range r = flat_rows(j->nn, j->x, p);
+    nnhalf_round(j->gh + r.begin * out, j->y->grad + r.begin * out, (r.end - r.begin) * out);
+}
+
 /* Rows [o, o + n) of part p's gradient of w: into (beta 0) or onto (1) to [n, in]. */
 static void weight_rows(const struct linear_job *j, int p, int64_t o, int n, float beta, float *to)
 {
     int64_t in = j->w->shape[1], out = j->w->shape[0];
     struct nn_range r = flat_rows(j->nn, j->x, p);
-    int rows = r.end - r.begin;
-    if (rows > 0)
+    int64_t rows = r.end - r.begin;
+    if (rows > 0 && j->wh != NULL)
+        nnhalf_gemm(true, false, n, in, rows, j->gh + r.begin * out + o, out, j->xh + r.begin * in, in, beta != 0,
+                    to, in);
+    else if (rows > 0)
         nn_gemm(true, false, n, in, rows, 1, j->y->grad + r.begin * out + o, out,
                 j->x->data + r.begin * in, in, beta, to, in);
     else if (beta == 0)
@@ -92,7 +112,7 @@ static void fold_rows(const struct linear_job *j, int64_t o, int n, float *room)
             j->nn->kernels->add(to - block, to - block, to, block);
     }
     for (int k = 0; k < top; k++)
-        memcpy(j->w->grad + k * j->w->n + o * in, room + k * block, (size_t)block * sizeof *room);
+        memcpy(j->w->grad + k * j->w->fold_stride + o * in, room + k * block, (size_t)block * sizeof *room);
 }
 
 static void fold_share(void *ctx, int thread, int n_threads)
@@ -112,7 +132,11 @@ static void linear_back_folded(struct nn *nn, struct linear_job *j)
     int64_t in = j->w->shape[1], unit = FOLD_FLOATS / in > 0 ? FOLD_FLOATS / in : 1;
     int threads = nn->team != NULL ? nn->team->n_threads : 1;
     j->w->folded = true;
-    j->w->grad = nn_take(nn, (size_t)(nn->n_pieces * j->w->n) * sizeof(float));
+    j->w->grad = j->w->fold_to;
+    if (j->w->grad == NULL) {
+        j->w->grad = nn_take(nn, (size_t)(nn->n_pieces * j->w->n) * sizeof(float));
+        j->w->fold_stride = j->w->n;
+    }
     j->room = nn_scratch(nn, 0, (int64_t)threads * FOLD_DEPTH * unit * in);
     if (nn->team != NULL)
         team_run(nn->team, fold_share, j);
@@ -122,7 +146,12 @@ static void linear_back_folded(struct nn *nn, struct linear_job *j)
 
 static void linear_backward(struct nn *nn, const struct nn_node *node)
 {
-    struct linear_job j = {nn, node->in[0], node->in[1], node->in[2], node->out};
+    struct linear_job j = {.nn = nn, .x = node->in[0], .w = node->in[1], .b = node->in[2], .y = node->out,
+                           .xh = node->saved[0], .wh = node->saved[1]};
+    if (j.wh != NULL) {
+        j.gh = nn_take(nn, (size_t)j.y->n * sizeof *j.gh);
+        nn_parts(nn, round_back, &j);
+    }
     if (j.x->wants_grad) {
         j.fresh_x = nn_grad_fresh(nn, j.x);
         nn_parts(nn, linear_back_x, &j);
@@ -143,9 +172,18 @@ struct nn_tensor *nn_linear(struct nn *nn, struct nn_tensor *x, struct nn_tensor
     ASSERT(x->n_dims >= 1 && w->n_dims == 2 && x->shape[x->n_dims - 1] == w->shape[1]);
     memcpy(shape, x->shape, sizeof shape);
     shape[x->n_dims - 1] = w->shape[0];
-    struct linear_job j = {nn, x, w, b, nn_new(nn, x->n_dims, shape)};
+    struct linear_job j = {.nn = nn, .x = x, .w = w, .b = b, .y = nn_new(nn, x->n_dims, shape)};
+    if (nn->half) {
+        j.xh = nn_take(nn, (size_t)x->n * sizeof *j.xh);
+        j.wh = nn_take(nn, (size_t)w->n * sizeof *j.wh);
+        nnhalf_round(j.wh, w->data, w->n);
+    }
     nn_parts(nn, linear_forward, &j);
-    nn_record(nn, j.y, linear_backward, x, w, b);
+    struct nn_node *node = nn_record(nn, j.y, linear_backward, x, w, b);
+    if (node != NULL) {
+        node->saved[0] = j.xh;
+        node->saved[1] = j.wh;
+    }
     return j.y;
 }
 

@@ -110,26 +110,28 @@ NN_WIDE void nnrows_norm(float *restrict y, const float *restrict x, float mean,
             y[i] = (x[i] - mean) * r + (b != NULL ? b[i] : 0);
 }
 
-/* One lane's part of the two sums. */
+/* One lane's part of the two sums: f32 is enough for a lane's few terms, the lanes are added in double. */
 #define NORM_TERM(at, lane)                                                                        \
     do {                                                                                           \
-        double gw_ = w != NULL ? (double)g[at] * w[at] : g[at];                                    \
+        float gw_ = w != NULL ? g[at] * w[at] : g[at];                                             \
         s[lane] += gw_;                                                                            \
         t[lane] += gw_ * ((x[at] - mean) * r);                                                     \
     } while (0)
 
+enum { NORM_LANES = 32 };
+
 static inline void norm_sums(const float *g, const float *x, float mean, float r, const float *w, int64_t n,
                              double *sum, double *along)
 {
-    double s[LANES] = {0}, t[LANES] = {0};
+    float s[NORM_LANES] = {0}, t[NORM_LANES] = {0};
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int l = 0; l < LANES; l++)
+    for (; i + NORM_LANES <= n; i += NORM_LANES)
+        for (int l = 0; l < NORM_LANES; l++)
             NORM_TERM(i + l, l);
     for (int l = 0; i < n; i++, l++)
         NORM_TERM(i, l);
-    *sum = lanes_sum(s);
-    *along = lanes_sum(t);
+    *sum = nnrows_sum(s, NORM_LANES);
+    *along = nnrows_sum(t, NORM_LANES);
 }
 
 NN_WIDE void nnrows_norm_sums(const float *restrict g, const float *restrict x, float mean, float r,

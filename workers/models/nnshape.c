@@ -335,6 +335,16 @@ static int64_t inner_of(const struct nn_tensor *t, int axis)
     return n;
 }
 
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    while (b != 0) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 /* Along axis 0 the samples of a part stay together: part by part a, then b. */
 struct batch_concat { struct nn *nn; struct nn_tensor *a, *b, *y; bool back; };
 
@@ -377,8 +387,9 @@ struct nn_tensor *nn_concat(struct nn *nn, struct nn_tensor *a, struct nn_tensor
         return y;
     }
     int64_t inner = inner_of(a, axis), na = a->shape[axis];
-    move(nn, a, y, from_axis, inner, true, (const int64_t[]){inner, na, shape[axis], 0, 0}, 5);
-    move(nn, b, y, from_axis, inner, true, (const int64_t[]){inner, b->shape[axis], shape[axis], na, 0}, 5);
+    int64_t run = inner * common_divisor(na, shape[axis]);
+    move(nn, a, y, from_axis, run, true, (const int64_t[]){inner, na, shape[axis], 0, 0}, 5);
+    move(nn, b, y, from_axis, run, true, (const int64_t[]){inner, b->shape[axis], shape[axis], na, 0}, 5);
     return y;
 }
 
@@ -390,7 +401,7 @@ struct nn_tensor *nn_slice(struct nn *nn, struct nn_tensor *x, int axis, int64_t
     memcpy(shape, x->shape, sizeof shape);
     shape[axis] = end - begin;
     struct nn_tensor *y = nn_new(nn, x->n_dims, shape);
-    move(nn, x, y, from_axis, inner_of(x, axis), false,
+    move(nn, x, y, from_axis, inner_of(x, axis) * shape[axis], false,
          (const int64_t[]){inner_of(x, axis), x->shape[axis], shape[axis], 0, begin}, 5);
     return y;
 }

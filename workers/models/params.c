@@ -154,6 +154,8 @@ struct nn_tensor *params_tensor(struct params *s, struct nn *nn, struct param *p
     if (p->bound == NULL) {
         p->bound = nn_param(nn, p->data, p->n_dims, p->shape);
         p->bound->wants_grad = s->train && !p->frozen;
+        p->bound->fold_to = p->fold_to;
+        p->bound->fold_stride = p->fold_stride;
     }
     return p->bound;
 }

@@ -15,6 +15,7 @@ struct param {
     int64_t shape[NN_DIMS_MAX], n;
     float *data;                /* [shape] */
     bool frozen;                /* a buffer: in the file, not trained */
+    float *fold_to; int64_t fold_stride;    /* of its tensors (nn.h) */
     struct nn_tensor *bound;    /* the tensor of this step; NULL when the step did not use it */
     struct nn_tensor *derived;  /* what this step's forwards made of it (a normalised weight), or NULL */
 };

@@ -21,8 +21,18 @@ static int make_task(struct trainer *t, struct err *err)
     return trainconfig_finish(&t->config, err);
 }
 
+static int choose_compute(struct trainer *t, struct err *err)
+{
+    static const char *const words[] = {"f32", "bf16", NULL};
+    t->nn.half = trainconfig_choice(&t->config, "compute", 0, words) == 1;
+    if (t->nn.half && !isa_has_bf16())
+        return err_set(err, ERR_INVAL, "--compute bf16: this processor multiplies no bfloat16 numbers");
+    return ERR_OK;
+}
+
 static int prepare(struct trainer *t, struct err *err)
 {
+    TRY(choose_compute(t, err));
     TRY(make_task(t, err));
     TRY(trainflat_make(t, err));
     return dpsync_init(&t->sync, t->comm, t->batch, trainflat_longest(t), err);

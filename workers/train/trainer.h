@@ -22,6 +22,7 @@ struct train_flat {
     bool *decays;
     int64_t n, lo, hi;                  /* this rank steps [lo, hi) */
     float *grad;                        /* [n], summed */
+    float *pieces;                      /* [n_piece][n] of this rank; grad itself where it is the only one */
     float *m, *v, *ema;                 /* [hi - lo]; ema NULL without one */
     int64_t updates;                    /* steps taken */
     struct train_chunk *chunk; int n_chunks;        /* runs inside parameters that a thread takes */

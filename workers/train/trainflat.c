@@ -127,6 +127,19 @@ static void copy_row(const struct train_flat *f, int64_t lo, int64_t hi, float *
     }
 }
 
+/* Weights whose gradients are folded as they come put them in their place of the flat row. */
+static int place_pieces(struct trainer *t, struct train_flat *f, struct err *err)
+{
+    f->pieces = t->sync.joined ? row_of(f->n * t->sync.program.n_piece) : f->grad;
+    if (f->pieces == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for sums of gradients");
+    for (int k = 0; k < f->n_params; k++) {
+        f->param[k]->fold_to = f->pieces + f->begin[k];
+        f->param[k]->fold_stride = f->n;
+    }
+    return ERR_OK;
+}
+
 int trainflat_share(struct trainer *t, const char *resume, struct err *err)
 {
     if ((t->wire = row_of(trainflat_longest(t))) == NULL)
@@ -142,6 +155,7 @@ int trainflat_share(struct trainer *t, const char *resume, struct err *err)
             return err_set(err, ERR_NOMEM, "no memory for the optimiser's state");
         if (f->ema != NULL)
             copy_row(f, f->lo, f->hi, f->ema, false);
+        TRY(place_pieces(t, f, err));
     }
     return resume != NULL ? trainer_resume(t, resume, err) : ERR_OK;
 }
@@ -156,6 +170,8 @@ void trainflat_free(struct trainer *t)
         free(f->decays);
         free(f->chunk);
         free(f->squares);
+        if (f->pieces != f->grad)
+            free(f->pieces);
         free(f->grad);
         free(f->m);
         free(f->v);
@@ -195,9 +211,8 @@ static void sum_chunks(void *ctx, int thread, int n_threads)
         const float *grad = p->bound != NULL ? p->bound->grad : NULL;
         int64_t at = c.at - j->f->begin[c.param];
         if (grad != NULL && p->bound->folded)
-            for (int k = 0; k < n_piece; k++)
-                memcpy(j->pieces + k * j->f->n + c.at, grad + k * p->n + at, (size_t)c.n * sizeof(float));
-        else if (grad != NULL)
+            continue;       /* its pieces are in their place already */
+        if (grad != NULL)
             dpsync_pieces(s, j->t->nn.kernels, grad + at, p->n, j->pieces + c.at, j->f->n, c.n);
         else
             for (int k = 0; k < n_piece; k++)
@@ -208,9 +223,9 @@ static void sum_chunks(void *ctx, int thread, int n_threads)
 int trainflat_sum(struct trainer *t, int group, struct err *err)
 {
     struct train_flat *f = &t->flat[group];
-    struct flat_job j = {.t = t, .f = f, .pieces = t->sync.joined ? dpsync_room(&t->sync, f->n) : f->grad};
-    if (j.pieces == NULL || t->nn.failed)
-        return err_set(err, ERR_NOMEM, "no memory for sums of gradients");
+    struct flat_job j = {.t = t, .f = f, .pieces = f->pieces};
+    if (t->nn.failed)
+        return err_set(err, ERR_PEER, "a sum over the ranks failed");
     team_run(&t->team, sum_chunks, &j);
     return t->sync.joined ? dpsync_sum(&t->sync, f->grad, j.pieces, f->n) : ERR_OK;
 }

@@ -1,0 +1,166 @@
+#include "workers/models/nnhalf.h"
+
+#include "proto/err.h"
+#include "workers/models/nnrows.h"
+
+#include <dnnl.h>
+#include <omp.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+NN_WIDE void nnhalf_round(uint16_t *restrict out, const float *restrict x, int64_t n)
+{
+    const uint32_t *restrict bits = (const uint32_t *)(const void *)x;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u = bits[i], rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16;
+        out[i] = (uint16_t)((u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : rounded);
+    }
+}
+
+/* --- what is prepared for a shape */
+
+struct shape { int64_t m, n, k, lda, ldb, ldc; int32_t ta, tb, add, pad; };
+struct prepared { struct shape shape; dnnl_primitive_t run; dnnl_memory_t a, b, c; };
+
+/* A thread's table: open addresses, full when a model has more shapes than any known one. */
+enum { TABLE = 1024 };
+struct table { struct table *next; dnnl_stream_t stream; int used; struct prepared entry[TABLE]; };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static dnnl_engine_t engine;            /* of the process */
+static struct table *tables;            /* of all threads, so that they can be found */
+static _Thread_local struct table *mine;
+
+static struct table *table_of_thread(void)
+{
+    if (mine != NULL)
+        return mine;
+    struct table *t = calloc(1, sizeof *t);
+    ASSERT(t != NULL);
+    pthread_mutex_lock(&lock);
+    if (engine == NULL)
+        ASSERT(dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success);
+    ASSERT(dnnl_stream_create(&t->stream, engine, dnnl_stream_default_flags) == dnnl_success);
+    t->next = tables;
+    tables = t;
+    pthread_mutex_unlock(&lock);
+    return mine = t;
+}
+
+static uint64_t hash_of(const struct shape *s)
+{
+    const int64_t v[] = {s->m, s->n, s->k, s->lda, s->ldb, s->ldc, s->ta * 4 + s->tb * 2 + s->add};
+    uint64_t h = 0;
+    for (int i = 0; i < 7; i++)
+        h = (h ^ (uint64_t)v[i]) * 0x9e3779b97f4a7c15u;
+    return h >> 40;
+}
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t matrix_desc;
+static bool describe(matrix_desc *d, int64_t rows, int64_t cols, dnnl_data_type_t type, int64_t down,
+                     int64_t across)
+{
+    const dnnl_dims_t size = {rows, cols}, stride = {down, across};
+    return dnnl_memory_desc_create_with_strides(d, 2, size, type, stride) == dnnl_success;
+}
+static bool keep(dnnl_memory_t *m, matrix_desc *d)
+{
+    return dnnl_memory_create(m, *d, engine, DNNL_MEMORY_NONE) == dnnl_success;
+}
+static bool prepare_matmul(dnnl_primitive_desc_t *p, matrix_desc *a, matrix_desc *b, matrix_desc *c,
+                           dnnl_primitive_attr_t attr)
+{
+    return dnnl_matmul_primitive_desc_create(p, engine, *a, *b, NULL, *c, attr) == dnnl_success;
+}
+static void forget(matrix_desc *d) { dnnl_memory_desc_destroy(*d); }
+static bool append_sum(dnnl_post_ops_t ops)
+{
+    return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef) == dnnl_success;
+}
+#else
+typedef dnnl_memory_desc_t matrix_desc;
+static bool describe(matrix_desc *d, int64_t rows, int64_t cols, dnnl_data_type_t type, int64_t down,
+                     int64_t across)
+{
+    const dnnl_dims_t size = {rows, cols}, stride = {down, across};
+    return dnnl_memory_desc_init_by_strides(d, 2, size, type, stride) == dnnl_success;
+}
+static bool keep(dnnl_memory_t *m, matrix_desc *d)
+{
+    return dnnl_memory_create(m, d, engine, DNNL_MEMORY_NONE) == dnnl_success;
+}
+static bool prepare_matmul(dnnl_primitive_desc_t *p, matrix_desc *a, matrix_desc *b, matrix_desc *c,
+                           dnnl_primitive_attr_t attr)
+{
+    dnnl_matmul_desc_t d;
+    return dnnl_matmul_desc_init(&d, a, b, NULL, c) == dnnl_success &&
+           dnnl_primitive_desc_create(p, &d, attr, engine, NULL) == dnnl_success;
+}
+static void forget(matrix_desc *d) { (void)d; }
+static bool append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1) == dnnl_success; }
+#endif
+
+static bool add_to_result(dnnl_primitive_attr_t attr)
+{
+    dnnl_post_ops_t ops;
+    if (dnnl_post_ops_create(&ops) != dnnl_success)
+        return false;
+    bool done = append_sum(ops) && dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
+    dnnl_post_ops_destroy(ops);
+    return done;
+}
+
+static void prepare(struct prepared *p)
+{
+    const struct shape *s = &p->shape;
+    matrix_desc a, b, c;
+    dnnl_primitive_attr_t attr;
+    dnnl_primitive_desc_t desc;
+    bool done = describe(&a, s->m, s->k, dnnl_bf16, s->ta ? 1 : s->lda, s->ta ? s->lda : 1) &&
+                describe(&b, s->k, s->n, dnnl_bf16, s->tb ? 1 : s->ldb, s->tb ? s->ldb : 1) &&
+                describe(&c, s->m, s->n, dnnl_f32, s->ldc, 1) &&
+                dnnl_primitive_attr_create(&attr) == dnnl_success && (!s->add || add_to_result(attr)) &&
+                prepare_matmul(&desc, &a, &b, &c, attr) &&
+                dnnl_primitive_create(&p->run, desc) == dnnl_success && keep(&p->a, &a) && keep(&p->b, &b) &&
+                keep(&p->c, &c);
+    ASSERT(done);
+    dnnl_primitive_desc_destroy(desc);
+    dnnl_primitive_attr_destroy(attr);
+    forget(&a);
+    forget(&b);
+    forget(&c);
+}
+
+static struct prepared *find(struct table *t, const struct shape *s)
+{
+    uint64_t at = hash_of(s) % TABLE;
+    while (t->entry[at].run != NULL && memcmp(&t->entry[at].shape, s, sizeof *s) != 0)
+        at = (at + 1) % TABLE;
+    if (t->entry[at].run == NULL) {
+        ASSERT(++t->used < TABLE);
+        t->entry[at].shape = *s;
+        prepare(&t->entry[at]);
+    }
+    return &t->entry[at];
+}
+
+void nnhalf_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
+                 const uint16_t *b, int64_t ldb, bool add, float *c, int64_t ldc)
+{
+    struct table *t = table_of_thread();
+    const struct shape s = {m, n, k, lda, ldb, ldc, ta, tb, add, 0};
+    int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    if (threads > 1)
+        omp_set_num_threads(1);
+    struct prepared *p = find(t, &s);
+    dnnl_memory_set_data_handle(p->a, (void *)(uintptr_t)a);
+    dnnl_memory_set_data_handle(p->b, (void *)(uintptr_t)b);
+    dnnl_memory_set_data_handle(p->c, c);
+    const dnnl_exec_arg_t args[3] = {{DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->c}};
+    ASSERT(dnnl_primitive_execute(p->run, t->stream, 3, args) == dnnl_success);
+    ASSERT(dnnl_stream_wait(t->stream) == dnnl_success);
+    if (threads > 1)
+        omp_set_num_threads(threads);
+}
