@@ -35,8 +35,8 @@ const struct argp_option trainargs_options[] = {
      0},
     {"log-every", OPT_LOG, "N", 0, "Steps between rows of metrics (default 10)", 0},
     {"f32", OPT_F32, 0, 0, "The finished model in float32, not bfloat16", 0},
-    {"compute", OPT_COMPUTE, "TYPE", 0, "Matrix products in f32 (default) or bf16, with f32 sums; weights are "
-     "f32 in both", 0},
+    {"compute", OPT_COMPUTE, "TYPE", 0, "Matrix products in f32 (default) or bf16, with f32 sums; weights "
+     "are f32 in both", 0},
     {"threads", OPT_THREADS, "N", 0, "Of each rank (default: the cores it is bound to)", 0},
     {0}};
 

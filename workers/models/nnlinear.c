@@ -35,8 +35,8 @@ static void linear_forward(void *ctx, int p)
         memcpy(y + i * out, j->b->data, (size_t)out * sizeof *y);
     if (r.end > r.begin && j->wh != NULL) {
         nnhalf_round(j->xh + r.begin * in, j->x->data + r.begin * in, (r.end - r.begin) * in);
-        nnhalf_gemm(false, true, r.end - r.begin, out, in, j->xh + r.begin * in, in, j->wh, in, j->b != NULL, y,
-                    out);
+        nnhalf_gemm(false, true, r.end - r.begin, out, in, j->xh + r.begin * in, in, j->wh, in,
+                    j->b != NULL, y, out);
     } else if (r.end > r.begin)
         nn_gemm(false, true, r.end - r.begin, out, in, 1, j->x->data + r.begin * in, in, j->w->data, in,
                 j->b != NULL ? 1 : 0, y, out);
@@ -82,8 +82,8 @@ static void weight_rows(const struct linear_job *j, int p, int64_t o, int n, flo
     struct nn_range r = flat_rows(j->nn, j->x, p);
     int64_t rows = r.end - r.begin;
     if (rows > 0 && j->wh != NULL)
-        nnhalf_gemm(true, false, n, in, rows, j->gh + r.begin * out + o, out, j->xh + r.begin * in, in, beta != 0,
-                    to, in);
+        nnhalf_gemm(true, false, n, in, rows, j->gh + r.begin * out + o, out, j->xh + r.begin * in, in,
+                    beta != 0, to, in);
     else if (rows > 0)
         nn_gemm(true, false, n, in, rows, 1, j->y->grad + r.begin * out + o, out,
                 j->x->data + r.begin * in, in, beta, to, in);
