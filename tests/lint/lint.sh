@@ -113,8 +113,8 @@ FILENAME ~ /(CMakeLists\.txt|CMakePresets\.json|\.cmake|\.c|\.h)$/ && $0 ~ flag 
 /[ \t]$/ && FILENAME !~ /\.(inp|out|patch)$/ { say("blanks", "at the end of the line") }
 ' $text_files >> "$found"
 
-# --- names: unique in the tree, apart from those that tools demand
-sed 's,.*/,,' "$list" | grep -vE '^(CMakeLists\.txt|README\.md|run)$' | LC_ALL=C sort | uniq -d |
+# --- names: unique in the tree, apart from those that tools demand and those inside model folders
+grep -v '^deploy/models/' "$list" | sed 's,.*/,,' | grep -vE '^(CMakeLists\.txt|README\.md|run)$' | LC_ALL=C sort | uniq -d |
     while read -r name; do
         echo "$(grep -E "(^|/)$name\$" "$list" | tr '\n' ' '): names: $name is not unique"
     done | grep -vE '^(tests/(golden|fuzz)/[^ ]* )+:' >> "$found" || true
