@@ -2,6 +2,7 @@
 
 #include "workers/filehash.h"
 #include "workers/models/cliptext.h"
+#include "workers/models/imagemodel.h"
 #include "workers/models/mmdit.h"
 #include "workers/models/pixart.h"
 #include "workers/models/textfile.h"
@@ -31,6 +32,7 @@ struct imagepipe {
     const char **words; int n_words;    /* into hints */
     json_t *hints;                  /* muster.json, or NULL */
     struct cliptext_config clip;
+    struct imagemodel gan; struct imagepart *generator;     /* NULL: no GAN */
     bool pixart;
     struct mmdit_config mm;
     struct pixart_config px;
@@ -245,17 +247,96 @@ static int open_parts(struct imagepipe *p, const char *folder, struct err *err)
     return ERR_OK;
 }
 
+/* --- a GAN */
+
+static bool is_gan(const char *path)
+{
+    char generator[PATH_MAX];
+    struct stat st;
+    snprintf(generator, sizeof generator, "%.4000s/generator", path);
+    return is_folder(generator) || (stat(path, &st) == 0 && S_ISREG(st.st_mode));
+}
+
+static int open_captions(struct imagepipe *p, const char *folder, struct err *err)
+{
+    struct imagepipe_facts *f = &p->facts;
+    TRY(open_part(&p->text, folder, "text_encoder", err));
+    TRY(cliptext_config_read(&p->clip, p->text.config, p->text.path, err));
+    int width = p->clip.projection > 0 ? p->clip.projection : p->clip.width;
+    if (width != p->generator->facts.pooled_width)
+        return err_set(err, ERR_FORMAT, "%s: captions of width %d, the generator wants %d", p->text.path,
+                       width, p->generator->facts.pooled_width);
+    f->tokens = p->clip.positions;
+    f->vocab = p->clip.vocab;
+    f->bos = p->clip.bos;
+    f->eos = p->clip.eos;
+    f->pad = p->clip.pad;
+    p->pooled = width;
+    f->parameters += count_parameters(&p->text.w);
+    return ERR_OK;
+}
+
+static int open_gan(struct imagepipe *p, const char *path, struct err *err)
+{
+    char file[PATH_MAX];
+    struct imagepipe_facts *f = &p->facts;
+    take_name(p, path);
+    snprintf(file, sizeof file, is_folder(path) ? "%.4000s/generator/model.safetensors" : "%.4000s", path);
+    TRY(imagemodel_open(&p->gan, file, err));
+    p->generator = imagemodel_role(&p->gan, IMAGE_GENERATOR);
+    if (p->generator == NULL)
+        return err_set(err, ERR_FORMAT, "%s: neither a diffusion folder nor a GAN's generator", path);
+    TRY(imagepart_load(p->generator, err));
+    const struct imagefacts *g = &p->generator->facts;
+    if (g->latent < 1 || g->side < 1 || g->side > SIDE_MAX || g->channels_out != 3)
+        return err_set(err, ERR_FORMAT, "%s: a generator of %d channels from %d numbers; pictures "
+                       "have 3", file,
+                       g->channels_out, g->latent);
+    snprintf(f->kind, sizeof f->kind, "%.60s", imagepart_kind(p->generator));
+    f->channels = f->channels_out = 3;
+    f->patch = f->side = f->side_max = g->side;
+    f->latent = g->latent;
+    f->classes = g->pooled_width > 0 ? 0 : g->classes;
+    f->bos = f->eos = -1;
+    f->parameters = p->generator->parameters;
+    return g->pooled_width > 0 ? open_captions(p, path, err) : ERR_OK;
+}
+
+int imagepipe_generate(struct imagepipe *p, struct nn *nn, int n, const float *z, const float *labels,
+                       const float *const *prompts, const float **out, struct err *err)
+{
+    struct imagetensors in = {.n = 0}, answer = {.n = 0};
+    const struct imagefacts *g = &p->generator->facts;
+    const int64_t z_shape[2] = {n, g->latent}, label_shape[1] = {n}, caption_shape[2] = {n, p->pooled};
+    nn_reset(nn);
+    imagetensors_put(&in, "z", (float *)(uintptr_t)z, 2, z_shape);
+    if (p->facts.classes > 0)
+        imagetensors_put(&in, "labels", (float *)(uintptr_t)labels, 1, label_shape);
+    if (p->facts.tokens > 0) {
+        float *caption = nn_take(nn, (size_t)(n * p->pooled) * sizeof *caption);
+        for (int i = 0; i < n; i++)
+            memcpy(caption + i * p->pooled, prompts[i], (size_t)p->pooled * sizeof *caption);
+        imagetensors_put(&in, "caption", caption, 2, caption_shape);
+    }
+    TRY(imagepart_run(p->generator, nn, &in, &answer, err));
+    const struct imagetensor *image = imagetensors_find(&answer, "image");
+    if (image == NULL || image->n != (int64_t)n * 3 * p->facts.side * p->facts.side)
+        return err_set(err, ERR_FORMAT, "%s: an answer of another size than it said", p->generator->file);
+    *out = image->data;
+    return ERR_OK;
+}
+
 int imagepipe_open(struct imagepipe **out, const char *folder, struct err *err)
 {
     struct imagepipe *p = calloc(1, sizeof *p);
     *out = NULL;
     if (p == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a model");
-    if (!is_folder(folder)) {
+    if (!is_folder(folder) && !is_gan(folder)) {
         free(p);
         return err_set(err, ERR_IO, "%s: no folder of an image model there", folder);
     }
-    int rc = open_parts(p, folder, err);
+    int rc = is_gan(folder) ? open_gan(p, folder, err) : open_parts(p, folder, err);
     if (rc != ERR_OK) {
         imagepipe_close(p);
         return rc;
@@ -270,6 +351,7 @@ void imagepipe_close(struct imagepipe *p)
         return;
     close_part(&p->text);
     close_part(&p->denoiser);
+    imagemodel_close(&p->gan);
     json_decref(p->schedule);
     json_decref(p->hints);
     free(p->words);
@@ -280,12 +362,16 @@ const struct imagepipe_facts *imagepipe_facts(const struct imagepipe *p) { retur
 
 void imagepipe_digest(const struct imagepipe *p, uint64_t *size, uint64_t *hash)
 {
-    *size = p->text.size + p->denoiser.size;
+    *size = p->text.size + p->denoiser.size + (p->generator != NULL ? p->generator->file_bytes : 0);
     *hash = p->text.hash * 31 + p->denoiser.hash;
 }
 
 int imagepipe_hash(const struct imagepipe *p, char hex[65], struct err *err)
 {
+    if (p->generator != NULL) {
+        char *const one[] = {p->gan.path};
+        return filehash_hex(one, 1, hex, err);
+    }
     return filehash_hex(p->denoiser.files, p->denoiser.n_files, hex, err);
 }
 
@@ -316,8 +402,8 @@ static bool suits(const struct imagepipe *p, const struct solver *s)
 void imagepipe_samplers(const struct imagepipe *p, char *out, size_t cap)
 {
     size_t at = 0;
-    out[0] = '\0';
-    for (int i = 0; solver_table[i] != NULL; i++)
+    snprintf(out, cap, "%s", p->generator != NULL ? "gan" : "");
+    for (int i = 0; p->generator == NULL && solver_table[i] != NULL; i++)
         if (suits(p, solver_table[i]) && at < cap)
             at += (size_t)snprintf(out + at, cap - at, "%s%s", at > 0 ? ", " : "", solver_table[i]->name);
 }
@@ -384,12 +470,15 @@ int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, in
         padded[i] = i < n && ids[i] <= INT32_MAX ? (int32_t)ids[i] : i < n ? -1 : p->clip.pad;
     params_begin(&p->text.w);
     TRY(cliptext_forward(nn, &p->clip, &p->text.w, p->text.path, padded, 1, l, &text, err));
-    memcpy(out, text.hidden->data, (size_t)p->context * sizeof *out);
+    if (p->context > 0)
+        memcpy(out, text.hidden->data, (size_t)p->context * sizeof *out);
     if (p->pixart)
         for (int i = 0; i < l; i++)
             out[p->context + i] = i < n ? 1 : 0;
     else if (text.embeds != NULL)
         memcpy(out + p->context, text.embeds->data, (size_t)p->pooled * sizeof *out);
+    else if (p->generator != NULL)
+        memcpy(out + p->context, text.pooled->data, (size_t)p->pooled * sizeof *out);
     else
         return err_set(err, ERR_FORMAT, "%s: no text_projection in it", p->text.path);
     return ERR_OK;

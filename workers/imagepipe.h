@@ -1,8 +1,10 @@
-/* imagepipe.h - a folder of an image model as its parts: text encoder, denoiser, scheduler settings.
+/* imagepipe.h - an image model as its parts: text encoder, denoiser and scheduler settings, or a GAN's
+ * generator.
  * Why:    the worker's loop over pictures must not know whose network answers.
  * Folder: model_index.json, scheduler/, transformer/ (SD3Transformer2DModel or PixArtTransformer2DModel,
  *         in pixel space), text_encoder/ (CLIP), tokenizer/ where it has one; muster.json, optional:
  *         {"steps", "guidance": what suits the model, "words": what its captions were made of}.
+ * GAN:    a generator's .safetensors file, or a folder with generator/ and, for captions, text_encoder/.
  * Shapes: latents [n, channels, height, width]; what a prompt becomes is one block of floats,
  *         imagepipe_prompt_floats of them.
  * Owner:  the pipe owns weights and configuration.
@@ -20,8 +22,9 @@ struct imagepipe_facts {
     uint64_t parameters;
     int channels, channels_out;     /* that the denoiser sees and answers */
     int patch, side, side_max;      /* in pixels: trained for; at most */
-    int tokens, vocab, bos, eos, pad;
-    const struct solver *solver;    /* the folder's */
+    int tokens, vocab, bos, eos, pad;   /* tokens 0: takes no text */
+    int latent, classes;            /* GAN: numbers that it starts from (else 0); conditions, 0: none */
+    const struct solver *solver;    /* the folder's; NULL: a GAN */
     int steps; double guidance;     /* that suit the model by muster.json, 0: unknown */
 };
 
@@ -50,6 +53,11 @@ int64_t imagepipe_prompt_floats(const struct imagepipe *p);
 /* ids [n], begin and end included, at most facts.tokens -> out [prompt_floats]. nn is reset. */
 int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, int n, float *out,
                      struct err *err);
+
+/* A GAN's pictures: z [n, latent], labels [n], prompts as below (where it takes text) -> *out [n, 3, side,
+ * side] in nn's memory until its next reset. nn is reset first. */
+int imagepipe_generate(struct imagepipe *p, struct nn *nn, int n, const float *z, const float *labels,
+                       const float *const *prompts, const float **out, struct err *err);
 
 /* One call of the denoiser on n pictures: x [n, c, h, w], times [n], prompts [n] pointers to encoded
  * prompts -> *out [n, c_out, h, w], in nn's memory until its next reset. nn is reset first. */

@@ -46,6 +46,20 @@ static int check_pixels(const struct imageslot *s, const Muster__Pixels *p, uint
     return ERR_OK;
 }
 
+/* Super-resolution sees a picture of half its sides beside its own. */
+static int check_small(const struct imageslot *s, struct err *err)
+{
+    const Muster__Pixels *p = s->task->init;
+    if (p == NULL || s->task->mask != NULL)
+        return err_set(err, ERR_INVAL, "this model enlarges a picture: --init, without a mask");
+    if (2 * p->width != (uint32_t)s->width || 2 * p->height != (uint32_t)s->height || p->channels != 3 ||
+        p->data.len != (size_t)p->width * p->height * 3)
+        return err_set(err, ERR_INVAL, "a picture of %d x %d from one of %u x %u: twice as large "
+                       "is possible",
+                       s->width, s->height, p->width, p->height);
+    return ERR_OK;
+}
+
 static int choose(const char *text, const char *const *names, const int *values, int *out,
                   const char *what, struct err *err)
 {
@@ -92,8 +106,9 @@ static int make_room(struct imageslot *s, int64_t prompt_floats, struct err *err
 {
     const Muster__ImageTask *t = s->task;
     int64_t area = (int64_t)s->width * s->height;
-    int64_t state = solver_state_floats(s->n);
-    int64_t all = state + 2 * s->n + (t->init != NULL ? s->n : 0) + (t->mask != NULL ? area : 0) +
+    int64_t state = s->latent > 0 ? 0 : solver_state_floats(s->n);
+    int64_t all = state + 2 * s->n + 2 * s->latent + (t->init != NULL ? s->n : 0) +
+                  (t->mask != NULL ? area : 0) +
                   (t->n_ids_to > 0 ? prompt_floats : 0) + 3 * area;
     if (s->cap < all) {
         free(s->floats);
@@ -106,13 +121,14 @@ static int make_room(struct imageslot *s, int64_t prompt_floats, struct err *err
     float *at = s->floats + state;
     s->x = at;
     s->noise = at += s->n;
-    at += s->n;
-    s->clean = t->init != NULL ? at : NULL;
+    at += s->n > 2 * s->latent ? s->n : 2 * s->latent;
+    s->clean = t->init != NULL && !s->enlarges ? at : NULL;
     at += t->init != NULL ? s->n : 0;
     s->mask = t->mask != NULL ? at : NULL;
     at += t->mask != NULL ? area : 0;
     s->mixed = t->n_ids_to > 0 ? at : NULL;
-    s->beside = NULL;
+    at += t->n_ids_to > 0 ? prompt_floats : 0;
+    s->beside = s->enlarges ? at : NULL;
     return ERR_OK;
 }
 
@@ -123,6 +139,48 @@ static void spread(float *out, const Muster__Pixels *p)
     for (int64_t k = 0; k < c; k++)
         for (int64_t i = 0; i < area; i++)
             out[k * area + i] = (float)p->data.data[i * c + k] / 127.5f - 1;
+}
+
+/* Normal numbers of the seed, those beyond the truncation drawn again: draw r of number i is a function
+ * of (seed, i, r). */
+static void latent_numbers(float *z, int n, uint64_t seed, double truncation)
+{
+    enum { REDRAWS = 1000 };
+    normal_fill(z, n, seed, 0, PHILOX_GAN);
+    for (int i = 0; truncation > 0 && i < n; i++) {
+        float four[4];
+        for (uint32_t r = 1; r < REDRAWS && fabs((double)z[i]) > truncation; r++) {
+            normal_block(seed, (uint64_t)i / 4, r, PHILOX_GAN, four);
+            z[i] = four[i % 4];
+        }
+        double limit = truncation;
+        z[i] = (float)(z[i] > limit ? limit : z[i] < -limit ? -limit : z[i]);
+    }
+}
+
+static void make_latent(struct imageslot *s)
+{
+    const Muster__ImageTask *t = s->task;
+    latent_numbers(s->noise, s->latent, t->seed, t->truncation);
+    if (t->mix <= 0)
+        return;
+    double sine, cosine;
+    vmath_sincos(t->mix * 1.5707963267948966, &sine, &cosine);
+    float *other = s->noise + s->latent;
+    latent_numbers(other, s->latent, t->seed_to, t->truncation);
+    for (int i = 0; i < s->latent; i++)
+        s->noise[i] = (float)(cosine * s->noise[i] + sine * other[i]);
+}
+
+/* Each pixel of the small picture twice each way. */
+static void spread_twice(struct imageslot *s, const Muster__Pixels *p)
+{
+    int64_t area = (int64_t)s->width * s->height;
+    for (int64_t k = 0; k < 3; k++)
+        for (int64_t i = 0; i < area; i++) {
+            int64_t from = i / s->width / 2 * p->width + i % s->width / 2;
+            s->beside[k * area + i] = (float)p->data.data[from * 3 + k] / 127.5f - 1;
+        }
 }
 
 /* Unit noise of the seed; between two seeds along a quarter of a circle, so that it stays unit. */
@@ -144,7 +202,9 @@ static void start(struct imageslot *s)
     const Muster__ImageTask *t = s->task;
     int first = 0;
     make_noise(s);
-    if (t->init != NULL) {
+    if (s->enlarges)
+        spread_twice(s, t->init);
+    if (s->clean != NULL) {
         spread(s->clean, t->init);
         if (t->strength < 1)
             first = solver_first_call(&s->plan, t->strength);
@@ -172,19 +232,31 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
     s->height = (int)s->task->height;
     s->channels = f->channels_out;
     TRY(check_size(s, f, err));
-    TRY(check_pixels(s, s->task->init, 3, "first picture", err));
+    s->enlarges = f->channels == 2 * f->channels_out;
+    if (s->enlarges)
+        TRY(check_small(s, err));
+    else
+        TRY(check_pixels(s, s->task->init, 3, "first picture", err));
     TRY(check_pixels(s, s->task->mask, 1, "mask", err));
+    if (f->latent > 0 && s->task->init != NULL)
+        return err_set(err, ERR_INVAL, "a GAN begins with no picture: leave --init out");
     if (s->task->mask != NULL && s->task->init == NULL)
         return err_set(err, ERR_INVAL, "a mask goes with a first picture");
     s->n = (int64_t)s->channels * s->width * s->height;
-    TRY(make_plan(s, pipe, err));
+    s->latent = f->latent;
+    if (s->latent == 0)
+        TRY(make_plan(s, pipe, err));
     int rc = make_room(s, imagepipe_prompt_floats(pipe), err);
     if (rc != ERR_OK) {
         solver_plan_free(&s->plan);
         return rc;
     }
-    start(s);
-    s->guided = s->task->guidance != 1;
+    if (s->latent > 0)
+        make_latent(s);
+    else
+        start(s);
+    s->guided = s->latent == 0 && s->task->guidance != 1;
+    s->generated = false;
     s->used_us = 0;
     s->used = true;
     return ERR_OK;
@@ -238,7 +310,16 @@ void imageslot_advance(struct imageslot *s, const float *cond, const float *unco
         keep_outside(s, scratch);
 }
 
-bool imageslot_done(const struct imageslot *s) { return s->call >= s->plan.n_calls; }
+void imageslot_generated(struct imageslot *s, const float *image)
+{
+    memcpy(s->x, image, (size_t)s->n * sizeof *image);
+    s->generated = true;
+}
+
+bool imageslot_done(const struct imageslot *s)
+{
+    return s->latent > 0 ? s->generated : s->call >= s->plan.n_calls;
+}
 
 void imageslot_pixels(const struct imageslot *s, uint8_t *rgb)
 {

@@ -11,6 +11,9 @@
 
 struct imageslot {
     bool used, guided;
+    bool enlarges;                      /* super-resolution: sees the small picture beside its own */
+    int latent;                         /* GAN: numbers of noise, which goes in as it is; else 0 */
+    bool generated;                     /* GAN: done */
     struct arena mem;
     Muster__ImageTask *task;            /* in mem */
     struct solver_plan plan;
@@ -31,6 +34,8 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
                     struct err *err);
 /* What the network is to see at this call: into x [channels of the model, h, w]; returns the time. */
 double imageslot_input(const struct imageslot *s, float *x);
+/* A GAN's answer [n] is the picture. */
+void imageslot_generated(struct imageslot *s, const float *image);
 /* One step with the network's answers; uncond NULL: no guidance. scratch [2 n]. */
 void imageslot_advance(struct imageslot *s, const float *cond, const float *uncond, float *scratch);
 bool imageslot_done(const struct imageslot *s);

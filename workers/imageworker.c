@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { SLOTS_MAX = NN_PARTS_MAX / 2, PROMPTS_KEPT = 64, TOKENIZER_MAX = 64 << 20 };
 
@@ -81,7 +82,12 @@ static int tokenizer_of(const char *folder, uint8_t **bytes, size_t *n, struct e
 {
     struct tensorfile none = {0};
     char path[4096 + 16];
+    struct stat st;
+    *bytes = NULL;
+    *n = 0;
     snprintf(path, sizeof path, "%.4096s/tokenizer", folder);
+    if (stat(path, &st) != 0)
+        return ERR_OK;
     return model_tokenizer_bytes(&none, path, bytes, n, err);
 }
 
@@ -114,7 +120,7 @@ static int fill_spec(struct imageworker *w, const char *path, struct arena *mem,
     s->kind = (char *)(uintptr_t)f->kind;
     s->hash = hash;
     s->samplers = samplers;
-    s->sampler = (char *)(uintptr_t)f->solver->name;
+    s->sampler = f->solver != NULL ? (char *)(uintptr_t)f->solver->name : (char *)"gan";
     s->parameters = f->parameters;
     s->width = s->height = (uint32_t)f->side;
     s->multiple = (uint32_t)f->patch;
@@ -125,12 +131,14 @@ static int fill_spec(struct imageworker *w, const char *path, struct arena *mem,
     s->eos = f->eos;
     s->steps = (uint32_t)f->steps;
     s->guidance = f->guidance;
+    s->latent = (uint32_t)f->latent;
+    s->classes = (uint32_t)f->classes;
     s->low = f->channels == 6 ? (uint32_t)f->side / 2 : 0;
     add_words(w->pipe, mem, s);
     TRY(tokenizer_of(path, &bytes, &s->tokenizer.len, err));
     s->tokenizer.data = arena_take(mem, s->tokenizer.len + 1);
     int rc = s->tokenizer.data == NULL ? err_set(err, ERR_NOMEM, "no memory for the tokenizer") : ERR_OK;
-    if (rc == ERR_OK)
+    if (rc == ERR_OK && bytes != NULL)
         memcpy(s->tokenizer.data, bytes, s->tokenizer.len);
     free(bytes);
     *out = s;
@@ -292,8 +300,12 @@ static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *er
 {
     TRY(imageslot_begin(s, w->pipe, w->first->bytes, w->first->n, err));
     const Muster__ImageTask *t = s->task;
-    TRY(get_prompt(w, t->ids, t->n_ids, &s->prompt, err));
-    if (t->n_ids_to > 0)
+    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
+    if (f->classes > 0 && (t->label < 0 || t->label >= f->classes))
+        return err_set(err, ERR_INVAL, "class %d: the model has 0 to %d", t->label, f->classes - 1);
+    if (f->tokens > 0)
+        TRY(get_prompt(w, t->ids, t->n_ids, &s->prompt, err));
+    if (t->n_ids_to > 0 && f->tokens > 0)
         TRY(mix_prompts(w, s, err));
     if (s->guided && w->helper < 0)
         TRY(get_prompt(w, t->negative, t->n_negative, &s->negative, err));
@@ -466,6 +478,38 @@ static int advance(struct imageworker *w, struct step *s, const float *uncond, s
     return ERR_OK;
 }
 
+/* All slots of a GAN at once: one call makes them whole. */
+static void generate(void *arg)
+{
+    struct step *s = arg;
+    struct imageworker *w = s->worker;
+    s->rc = imagepipe_generate(w->pipe, &w->nn, s->n, w->in, w->scratch, s->prompts, &s->out, s->err);
+}
+
+static int generate_all(struct imageworker *w, struct err *err)
+{
+    struct step s = {.worker = w, .err = err};
+    int64_t latent = imagepipe_facts(w->pipe)->latent, begun = comm_now_us(w->comm);
+    TRY(room_for(w, (latent + 1) * w->n_slots, err));
+    for (int i = 0; i < w->n_slots; i++) {
+        struct imageslot *k = &w->slot[i];
+        if (!k->used)
+            continue;
+        memcpy(w->in + s.n * latent, k->noise, (size_t)latent * sizeof *w->in);
+        w->scratch[s.n] = (float)(k->task->label >= 0 ? k->task->label : 0);
+        s.prompts[s.n] = k->prompt == NULL ? NULL : k->mixed != NULL ? k->mixed : k->prompt->values;
+        s.member[s.n++] = k;
+    }
+    team_enter(&w->team, generate, &s);
+    TRY(s.rc);
+    w->used_us += (double)(comm_now_us(w->comm) - begun);
+    for (int i = 0; i < s.n; i++) {
+        imageslot_generated(s.member[i], s.out + i * s.member[i]->n);
+        TRY(deliver(w, s.member[i], err));
+    }
+    return ERR_OK;
+}
+
 static int step(struct imageworker *w, struct err *err)
 {
     struct step s = {.worker = w, .err = err};
@@ -507,7 +551,7 @@ int imageworker_turn(struct imageworker *w, bool *busy, struct err *err)
     for (int i = 0; i < w->n_slots; i++)
         any |= w->slot[i].used;
     if (any)
-        TRY(step(w, err));
+        TRY(imagepipe_facts(w->pipe)->latent > 0 ? generate_all(w, err) : step(w, err));
     *busy = any || w->first != NULL;
     return ERR_OK;
 }

@@ -58,7 +58,8 @@ int imagerun_load(struct imagerun *r, const struct picturejob *j, struct err *er
         return err_set(err, ERR_INVAL, "%s is %d x %d, %s %d x %d: a mask has the size of its "
                        "picture", j->mask,
                        m->width, m->height, j->init, i->width, i->height);
-    if (j->init != NULL && j->width > 0 && (i->width != j->width || i->height != j->height))
+    int times = r->enlarges ? 2 : 1;
+    if (j->init != NULL && j->width > 0 && (times * i->width != j->width || times * i->height != j->height))
         return err_set(err, ERR_INVAL, "%s is %d x %d, the picture is to be %d x %d: leave --size "
                        "out, or scale "
                        "it first", j->init, i->width, i->height, j->width, j->height);

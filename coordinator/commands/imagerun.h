@@ -20,6 +20,7 @@ struct imagerun {
     const char *model, *hash;
     double time_limit_s;            /* 0: none; from begun_us on */
     bool tty;
+    bool enlarges;                  /* super-resolution: a first picture is half as wide and high */
     /* the run's own: */
     struct imagequeue queue;
     struct arena mem;               /* of a chunk on its way */

@@ -107,16 +107,25 @@ static int settle(struct imagine *m, struct picturejob *j, struct err *err)
     if (!listed(s->samplers, j->sampler))
         return err_set(err, ERR_INVAL, "no sampler '%.40s' for this model; there are %s", j->sampler,
                        s->samplers);
+    if (s->classes > 0 && (j->label < 0 || j->label >= (int)s->classes))
+        return err_set(err, ERR_INVAL, "%s takes classes: --class 0 to %u", s->name, s->classes - 1);
+    if (s->latent > 0) {
+        j->steps = 1;
+        j->guidance = 1;
+    }
     j->steps = j->steps > 0 ? j->steps : s->steps > 0 ? (int)s->steps : STEPS_DEFAULT;
     j->guidance = j->guidance >= 0 ? j->guidance : s->guidance > 0 ? s->guidance : GUIDANCE_DEFAULT;
     TRY(imagerun_load(&m->run, j, err));
+    if (s->low > 0 && j->init == NULL)
+        return err_set(err, ERR_INVAL, "%s enlarges a picture: name it with --init", s->name);
     if (j->mask != NULL)
         hash_picture(&m->run.mask.picture, j->mask_hash);
     if (j->init != NULL) {
         hash_picture(&m->run.init.picture, j->init_hash);
-        j->width = m->run.init.picture.width;
-        j->height = m->run.init.picture.height;
-        j->strength = j->strength > 0 ? j->strength : j->mask != NULL ? 1 : STRENGTH_DEFAULT;
+        int times = s->low > 0 ? 2 : 1;
+        j->width = times * m->run.init.picture.width;
+        j->height = times * m->run.init.picture.height;
+        j->strength = s->low > 0 ? 1 : j->strength > 0 ? j->strength : j->mask != NULL ? 1 : STRENGTH_DEFAULT;
     } else if (j->width == 0) {
         j->width = (int)s->width;
         j->height = (int)s->height;
@@ -297,7 +306,7 @@ static int dry_run(struct imagine *m, struct err *err)
 
 static int make(struct imagine *m, struct err *err)
 {
-    int64_t begun = m->run.begun_us;
+    int64_t begun = comm_now_us(m->cluster.comm);     /* loading does not count */
     int rc = imagerun_make(&m->run, err);
     if (rc == ERR_OK || rc == ERR_CANCELLED || rc == ERR_OUTPUT) {
         struct err second = {0};        /* the first one counts */
@@ -350,6 +359,7 @@ static int run_all(struct imagine *m, struct comm *comm, struct err *err)
     if (m->was_hash != NULL)
         TRY(check_model(m, err));
     TRY(picturetext_open(&m->text, m->images.spec, err));
+    m->run.enlarges = m->images.spec->low > 0;
     TRY(settle_all(m, err));
     m->run.images = &m->images;
     m->run.jobs = &m->jobs;

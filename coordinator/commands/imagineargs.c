@@ -223,7 +223,7 @@ int imagineargs_check(void *options_, struct err *err)
         return err_set(err, ERR_INVAL, "one of PROMPT, --prompts and --resume is enough");
     if (a->resume && a->out == NULL)
         return err_set(err, ERR_INVAL, "--resume wants -o: the folder to go on with");
-    if (sources == 0 && a->like == NULL && j->label < 0)
+    if (sources == 0 && a->like == NULL && j->label < 0 && j->n == 1 && a->model.model == NULL)
         return err_set(err, ERR_INVAL, "a prompt is wanted, or --prompts FILE");
     if (j->mask != NULL && j->init == NULL)
         return err_set(err, ERR_INVAL, "--mask goes with --init: there is nothing to keep");

@@ -154,6 +154,13 @@ static int encode_ids(struct picturetext *t, struct picturejob *j, struct err *e
 
 int picturetext_encode(struct picturetext *t, struct picturejob *j, struct err *err)
 {
+    if (t->spec->tokens == 0 && (j->prompt != NULL || j->ids != NULL))
+        return err_set(err, ERR_INVAL, "%s takes no prompt%s", t->spec->name,
+                       t->spec->classes > 0 ? ": name a class with --class" : "");
+    if (t->spec->tokens == 0)
+        return ERR_OK;
+    if (j->prompt == NULL && j->ids == NULL)
+        return err_set(err, ERR_INVAL, "a prompt is wanted, or --prompts FILE");
     TRY(j->ids != NULL ? encode_ids(t, j, err)
                        : encode_text(t, j, j->prompt, &j->token, &j->n_token, err));
     TRY(encode_text(t, j, j->negative, &j->negative_token, &j->n_negative_token, err));

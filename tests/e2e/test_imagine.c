@@ -180,7 +180,8 @@ static void seeds_count_up(void **state)
 {
     struct e2e_run r;
     remove_folder(place("three"));
-    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --seed 5 --steps 3 -o '%s' --grid", model(),
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --seed 5 --steps 3 -o '%s' "
+               "--grid", model(),
                place("three"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
@@ -189,7 +190,8 @@ static void seeds_count_up(void **state)
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     char copy[700];
-    snprintf(copy, sizeof copy, "cd '%s' && cmp one.png 000002.png && ! cmp -s one.png 000001.png && test -s grid.png",
+    snprintf(copy, sizeof copy, "cd '%s' && cmp one.png 000002.png && ! cmp -s one.png 000001.png "
+             "&& test -s grid.png",
              place("three"));
     assert_int_equal(system(copy), 0);
 }
@@ -223,7 +225,8 @@ static void strips_and_variations(void **state)
 {
     struct e2e_run r;
     remove_folder(place("strip"));
-    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --to 'a blue car' -n 5 --seed 3 --steps 3 -o '%s' "
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --to 'a blue car' -n 5 --seed 3 "
+               "--steps 3 -o '%s' "
                "--grid", model(), place("strip"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
@@ -231,14 +234,54 @@ static void strips_and_variations(void **state)
                place("strip"));
     e2e_run_free(&r);
     remove_folder(place("vary"));
-    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --vary 0.2 -n 3 --seed 3 --steps 3 -o '%s'", model(),
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --vary 0.2 -n 3 --seed 3 --steps 3 -o "
+               "'%s'", model(),
                place("vary"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     char check[900];
-    snprintf(check, sizeof check, "cd '%s' && cmp first.png 000000.png && ! cmp -s 000000.png 000004.png && "
+    snprintf(check, sizeof check, "cd '%s' && cmp first.png 000000.png && ! cmp -s 000000.png "
+             "000004.png && "
              "! cmp -s ../vary/000000.png ../vary/000001.png", place("strip"));
     assert_int_equal(system(check), 0);
+}
+
+/* Generators of the fixtures, where they are: one by one or together, a strip, classes. */
+static void generators(void **state)
+{
+    const char *fixtures = getenv("MUSTER_FIXTURES");
+    char dcgan[600], resnet[600], check[900];
+    struct e2e_run r;
+    snprintf(dcgan, sizeof dcgan, "%s/gan/dcgan_generator.safetensors",
+             fixtures != NULL ? fixtures : FIXTURES_DEFAULT);
+    snprintf(resnet, sizeof resnet, "%s/gan/resnet_generator.safetensors",
+             fixtures != NULL ? fixtures : FIXTURES_DEFAULT);
+    if (access(dcgan, R_OK) != 0 || access(resnet, R_OK) != 0)
+        skip();
+    for (int ranks = 1; ranks <= 3; ranks += 2) {
+        remove_folder(place(ranks == 1 ? "gan1" : "gan3"));
+        e2e_muster(&r, ranks, LIMIT_S, "imagine -m '%s' -n 7 --seed 3 -o '%s' --batch %d", dcgan,
+                   place(ranks == 1 ? "gan1" : "gan3"), ranks);
+        e2e_expect(&r, 0);
+        e2e_run_free(&r);
+    }
+    char first[512];
+    snprintf(first, sizeof first, "%s", place("gan1"));
+    expect_same_folder(first, place("gan3"), 7);
+    remove_folder(place("classes"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' --class 3 -n 5 --seed 3 --to-seed 9 --truncation "
+               "0.7 -o '%s'",
+               resnet, place("classes"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    snprintf(check, sizeof check, "cd '%s' && ! cmp -s 000000.png 000004.png", place("classes"));
+    assert_int_equal(system(check), 0);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' -o '%s'", resnet, place("x.png"));
+    e2e_expect_error(&r, USAGE, "--class 0 to");
+    e2e_run_free(&r);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", dcgan, place("x.png"));
+    e2e_expect_error(&r, USAGE, "takes no prompt");
+    e2e_run_free(&r);
 }
 
 /* --- ends before the end */
@@ -247,7 +290,8 @@ static const char *slow_prompts(int n)
 {
     char *text = calloc(1, (size_t)n * 80 + 1);
     for (int i = 0; i < n; i++)
-        sprintf(text + strlen(text), "{\"prompt\": \"a red car\", \"seed\": %d, \"steps\": %d}\n", i, 30 + i % 7);
+        sprintf(text + strlen(text), "{\"prompt\": \"a red car\", \"seed\": %d, \"steps\": %d}\n",
+                i, 30 + i % 7);
     e2e_write_file(place("slow.jsonl"), text, strlen(text));
     free(text);
     return place("slow.jsonl");
@@ -310,7 +354,8 @@ static void kill_and_resume(const char *folder, int kills, unsigned seed)
         else
             snprintf(what, sizeof what, "--resume");
         seed = seed * 1103515245 + 12345;
-        e2e_begin(&p, "exec %s -n %d %s imagine %s -o '%s'", e2e_mpirun(), 1 + (int)(seed >> 20) % 3, E2E_MUSTER,
+        e2e_begin(&p, "exec %s -n %d %s imagine %s -o '%s'", e2e_mpirun(),
+                  1 + (int)(seed >> 20) % 3, E2E_MUSTER,
                   what, folder);
         for (int i = 0; k == 0 && i < 400 && access(first, F_OK) != 0; i++)
             usleep(20000);
@@ -425,12 +470,14 @@ static void warnings(void **state)
 {
     struct e2e_run r;
     unlink(place("w.png"));
-    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red zeppelin' --steps 2 -o '%s'", model(), place("w.png"));
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red zeppelin' --steps 2 -o '%s'", model(),
+               place("w.png"));
     e2e_expect(&r, 0);
     assert_non_null(strstr(r.err, "never saw 'zeppelin'"));
     assert_null(strstr(r.err, "'red'"));
     e2e_run_free(&r);
-    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car on a field on a field on a field on a blue field' "
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car on a field on a field on a field on a "
+               "blue field' "
                "--steps 2 -o '%s'", model(), place("w.png"));
     e2e_expect(&r, 0);
     assert_non_null(strstr(r.err, "longer than the 40 tokens"));
@@ -480,7 +527,8 @@ static void broken_journal(void **state)
 {
     struct e2e_run r;
     remove_folder(place("journal"));
-    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --steps 2 -o '%s'", model(), place("journal"));
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --steps 2 -o '%s'", model(),
+               place("journal"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     size_t n;
@@ -539,10 +587,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_layout), cmocka_unit_test(like_another), cmocka_unit_test(tar_shards),
         cmocka_unit_test(pillow_reads_the_record), cmocka_unit_test(inspect_shows_the_record),
         cmocka_unit_test(seeds_count_up), cmocka_unit_test(first_pictures_and_masks),
-        cmocka_unit_test(strips_and_variations), cmocka_unit_test(time_limit_and_resume),
+        cmocka_unit_test(strips_and_variations), cmocka_unit_test(generators),
+            cmocka_unit_test(time_limit_and_resume),
         cmocka_unit_test(sigusr1_ends_in_good_order), cmocka_unit_test(kills),
         cmocka_unit_test(two_runs_in_one_folder), cmocka_unit_test(bad_arguments),
-        cmocka_unit_test(mask_of_another_size), cmocka_unit_test(broken_prompts), cmocka_unit_test(warnings),
+        cmocka_unit_test(mask_of_another_size), cmocka_unit_test(broken_prompts),
+            cmocka_unit_test(warnings),
         cmocka_unit_test(output_that_cannot_be), cmocka_unit_test(disk_full),
         cmocka_unit_test(broken_journal), cmocka_unit_test(broken_models), cmocka_unit_test(dry_run)};
     if (argc == 3 && strcmp(argv[1], "kills") == 0) {
