@@ -213,15 +213,15 @@ static void batch_channel(const struct batch_job *j, int64_t sample, int64_t cha
     int64_t c = j->x->shape[1], area = nn_row(j->x) / c, at = (sample * c + channel) * area;
     const float *x = j->x->data + at;
     float m = j->mean != NULL ? j->mean[channel] : 0, r = j->inverse != NULL ? j->inverse[channel] : 1;
-    for (int64_t i = 0; i < area; i++) {
-        if (j->pass == PASS_SUM) {
-            sums[0] += x[i];
-        } else if (j->pass == PASS_SQUARES) {
-            sums[0] += ((double)x[i] - m) * ((double)x[i] - m);
-        } else {
-            sums[0] += j->y->grad[at + i];
-            sums[1] += (double)j->y->grad[at + i] * ((x[i] - m) * r);
-        }
+    if (j->pass == PASS_SUM) {
+        sums[0] += nnrows_sum(x, area);
+    } else if (j->pass == PASS_SQUARES) {
+        sums[0] += nnrows_spread(x, m, area);
+    } else {
+        double sum = 0, along = 0;
+        nnrows_norm_sums(j->y->grad + at, x, m, r, NULL, NULL, NULL, area, &sum, &along);
+        sums[0] += sum;
+        sums[1] += along;
     }
 }
 
