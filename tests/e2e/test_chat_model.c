@@ -162,6 +162,30 @@ static void loss_over_a_text(void **state)
     }
 }
 
+/* The command's own mean over the same tokens, as text: the first 1,024 of the file that they are of. */
+static void perplexity_of_the_text(void **state)
+{
+    struct e2e_run r;
+    double want = json_real_value(json_object_get(expected, "text_mean_nll"));
+    e2e_shell(&r, 100, "'%s' tokenize -m '%s' < '%s/llm/declaration.txt' | cut -d, -f1-1024 | sed 's/$/]/' | "
+              "'%s' tokenize -m '%s' --decode > '%s/text.txt'", E2E_MUSTER, e2e_chat_model(), e2e_data(),
+              E2E_MUSTER, e2e_chat_model(), e2e_dir());
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    for (int ranks = 1; ranks <= 2; ranks++) {
+        e2e_muster(&r, ranks, 200, "perplexity -m '%s' --compute f32 -f '%s/text.txt' --ctx 1024 --json",
+                   e2e_chat_model(), e2e_dir());
+        e2e_expect(&r, 0);
+        json_t *j = json_loads(r.out, 0, NULL);
+        double got = json_real_value(json_object_get(j, "nll"));
+        assert_int_equal(json_integer_value(json_object_get(j, "tokens")), 1023);
+        if (fabs(got / want - 1) > 1e-5)
+            fail_msg("%d ranks: mean loss %.7f, reference %.7f", ranks, got, want);
+        json_decref(j);
+        e2e_run_free(&r);
+    }
+}
+
 int main(void)
 {
     if (!e2e_data() || !e2e_chat_model())
@@ -174,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nine_continuations),
         cmocka_unit_test(loss_over_a_text),
+        cmocka_unit_test(perplexity_of_the_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
