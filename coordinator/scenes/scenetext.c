@@ -16,7 +16,7 @@ static const char *const right_words[] = {"right of", "to the right of"};
 static const char *const above_words[] = {"above", "over"};
 static const char *const below_words[] = {"below", "under"};
 
-static const struct { const char *preposition, *noun, *adjective[2]; bool always_the; } places[N_PLACES] = {
+const struct scene_place_words scene_place_words[N_PLACES] = {
     {"on", "field", {"green", "grassy"}, false}, {"on", "sea", {"blue", "wide"}, true},
     {"on", "road", {"gray", "long"}, false},     {"in", "night sky", {"dark", "dark"}, true},
     {"in", "desert", {"sandy", "dry"}, false},   {"in", "snow", {"white", "cold"}, true},
@@ -77,10 +77,10 @@ static void put_place(struct caption *c, enum place p)
 {
     const char *adjective = "";
     if (!c->plain && scene_uniform(&c->r, 2) == 0)
-        adjective = choose(c, places[p].adjective, 2);
-    const char *article = places[p].always_the || c->plain || scene_uniform(&c->r, 2) == 0 ? "the" : "a";
-    put(c, " %s %s %s%s%s", places[p].preposition, article, adjective, adjective[0] != '\0' ? " " : "",
-        places[p].noun);
+        adjective = choose(c, scene_place_words[p].adjective, 2);
+    const struct scene_place_words *w = &scene_place_words[p];
+    const char *article = w->always_the || c->plain || scene_uniform(&c->r, 2) == 0 ? "the" : "a";
+    put(c, " %s %s %s%s%s", w->preposition, article, adjective, adjective[0] != '\0' ? " " : "", w->noun);
 }
 
 /* "first relation second", or the same the other way round. */

@@ -18,6 +18,10 @@ enum { SCENE_CAPTION_MAX = 160 };
 int scene_caption(const struct scene *s, uint64_t seed, uint32_t variant, char out[SCENE_CAPTION_MAX]);
 int scene_caption_plain(const struct scene *s, char out[SCENE_CAPTION_MAX]);
 
+/* A place in words: "on", "field", its adjectives; always_the: never "a sea". */
+struct scene_place_words { const char *preposition, *noun, *adjective[2]; bool always_the; };
+extern const struct scene_place_words scene_place_words[N_PLACES];
+
 /* Every word that a caption can hold, NULL-terminated, in alphabetical order. */
 const char *const *scene_caption_words(void);
 
