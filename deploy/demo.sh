@@ -1,6 +1,6 @@
 #!/bin/sh
 # demo.sh - the main job in one command: installs what is missing, builds, and lets two ranks run the
-#           default model together.
+#           default models together: a text, then a sheet of pictures (build/demo/grid.png).
 # Usage:  deploy/demo.sh ["a prompt"]       (MUSTER_RANKS=3 for another number of ranks)
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,7 +12,11 @@ ranks=${MUSTER_RANKS:-2}
 flags="--bind-to none"                  # the ranks share the machine's cores between them
 [ "$(id -u)" != 0 ] || flags="$flags --allow-run-as-root"
 [ "$(nproc)" -ge "$ranks" ] || flags="$flags --oversubscribe"
+run() { echo "+ $*" >&2; "$@"; }
 # shellcheck disable=SC2086             # flags are meant to be split
-set -- mpirun $flags -n "$ranks" build/muster generate -p "${1-Once upon a time}" -n 60 --seed 1
-echo "+ $*" >&2
-exec "$@"
+run mpirun $flags -n "$ranks" build/muster generate -p "${1-Once upon a time}" -n 60 --seed 1
+rm -rf build/demo
+# shellcheck disable=SC2086
+run mpirun $flags -n "$ranks" build/muster imagine "a blue car on a green field" -n 16 --seed 1 \
+    --grid --out build/demo
+echo "the pictures: build/demo/grid.png"

@@ -342,7 +342,7 @@ static int open_batch(struct imagine *m, struct err *err)
     } else {
         TRY(read_jobs(m, err));
     }
-    TRY(model_args_path_of(&a->model, "diffusion", "a folder with model_index.json", m->path, err));
+    TRY(model_args_path_of(&a->model, "scenes-diffusion", "a folder with model_index.json", m->path, err));
     char *whole = realpath(m->path, NULL);      /* --resume may come from elsewhere */
     if (whole != NULL && strlen(whole) < sizeof m->path)
         snprintf(m->path, sizeof m->path, "%s", whole);
