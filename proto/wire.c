@@ -59,7 +59,7 @@ static int check_text(const char *text, const ProtobufCFieldDescriptor *f, struc
     return ERR_OK;
 }
 
-static int check_message(const ProtobufCMessage *m, struct err *err);
+static int check_message(ProtobufCMessage *m, struct err *err);
 
 static int check_field(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, struct err *err)
 {
@@ -80,14 +80,17 @@ static int check_field(const ProtobufCMessage *m, const ProtobufCFieldDescriptor
         return ERR_OK;
     if (f->type != PROTOBUF_C_TYPE_STRING && f->type != PROTOBUF_C_TYPE_MESSAGE)
         return ERR_OK;          /* a number: nothing to follow, and `at` is no place of a pointer */
-    const void *p = *(const void *const *)at;
+    void *p = *(void *const *)at;
     if (f->type == PROTOBUF_C_TYPE_STRING)
         return check_text(p, f, err);
     return p != NULL ? check_message(p, err) : ERR_OK;
 }
 
-static int check_message(const ProtobufCMessage *m, struct err *err)
+/* Fields that this version does not know are dropped: the library packs damaged ones so that they do not
+ * unpack again. */
+static int check_message(ProtobufCMessage *m, struct err *err)
 {
+    m->n_unknown_fields = 0;
     for (unsigned i = 0; i < m->descriptor->n_fields; i++)
         TRY(check_field(m, &m->descriptor->fields[i], err));
     return ERR_OK;

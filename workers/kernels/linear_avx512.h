@@ -23,7 +23,7 @@ FOLDED __m512i join(__m512i low, __m512i high, int n, int mask)
 {
     __m512i moved =
         n >= 0 ? _mm512_slli_epi32(high, (unsigned)n) : _mm512_srli_epi32(high, (unsigned)-n);
-    const int a_or_b_and_c = 0xf8;
+    enum { a_or_b_and_c = 0xf8 };
     return _mm512_ternarylogic_epi32(low, moved, _mm512_set1_epi8((char)mask), a_or_b_and_c);
 }
 
