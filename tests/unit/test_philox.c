@@ -1,5 +1,6 @@
 /* Philox4x32-10 against the known answers of its authors (Random123, kat_vectors). */
 #include "proto/philox.h"
+#include "workers/kernels/normal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,6 +28,24 @@ static void test_known_answers(void **state)
     }
 }
 
+/* Box-Muller of the known answers above, computed in another language's doubles. */
+static void test_known_normals(void **state)
+{
+    (void)state;
+    static const float want[][4] = {
+        {0.73792566f, -0.68843365f, -1.28601917f, -1.00378893f},
+        {-0.03333555f, 0.76163395f, -1.26981205f, 0.62635592f},
+        {-1.60650079f, -0.90962328f, 0.54802355f, 0.67017984f},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        const uint32_t *k = known[i];
+        float got[4];
+        normal_block((uint64_t)k[5] << 32 | k[4], (uint64_t)k[1] << 32 | k[0], k[2], k[3], got);
+        for (int j = 0; j < 4; j++)
+            assert_true(fabsf(got[j] - want[i][j]) < 3e-7f);
+    }
+}
+
 static void test_uniform(void **state)
 {
     (void)state;
@@ -48,6 +67,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_answers),
+        cmocka_unit_test(test_known_normals),
         cmocka_unit_test(test_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

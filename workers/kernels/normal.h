@@ -26,15 +26,22 @@ static inline void normal_block(uint64_t seed, uint64_t block, uint32_t step, ui
     }
 }
 
-/* out [n] = normals 0 .. n-1 of (seed, step, purpose). */
-static inline void normal_fill(float *out, int64_t n, uint64_t seed, uint32_t step, uint32_t purpose)
+/* out [n] = normals 4 block .. 4 block + n - 1 of (seed, step, purpose). */
+static inline void normal_fill_from(float *out, int64_t n, uint64_t seed, uint64_t block, uint32_t step,
+                                    uint32_t purpose)
 {
     float four[4];
     for (int64_t i = 0; i < n; i++) {
         if (i % 4 == 0)
-            normal_block(seed, (uint64_t)(i / 4), step, purpose, four);
+            normal_block(seed, block + (uint64_t)(i / 4), step, purpose, four);
         out[i] = four[i % 4];
     }
+}
+
+/* out [n] = normals 0 .. n-1 of (seed, step, purpose). */
+static inline void normal_fill(float *out, int64_t n, uint64_t seed, uint32_t step, uint32_t purpose)
+{
+    normal_fill_from(out, n, seed, 0, step, purpose);
 }
 
 #endif

@@ -172,7 +172,7 @@ static int begin(struct preview *p, const struct train_batch *b, struct err *err
         memcpy(p->small_copy, small->data, (size_t)small->n * sizeof *p->small_copy);
     }
     for (int i = 0; i < p->n; i++) {
-        traindraw_normal(p->nn->kernels, d->seed, b->sample[i], 0, p->x + i * p->each, p->each);
+        traindraw_normal(d->seed, b->sample[i], 0, p->x + i * p->each, p->each);
         for (int k = 0; k < d->length; k++)
             p->empty[i * d->length + k] = k == 0 ? d->text.bos : k == 1 ? d->text.eos : d->text.pad;
     }

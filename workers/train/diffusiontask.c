@@ -176,7 +176,7 @@ static double draw_time(const struct diffusion *d, const struct kernels *k, uint
     if (d->times == TIMES_UNIFORM) {
         u = traindraw_uniform(d->seed, sample, TIME_DRAW);
     } else {
-        float x = (float)traindraw_one_normal(k, d->seed, sample, TIME_DRAW), y;
+        float x = (float)traindraw_one_normal(d->seed, sample, TIME_DRAW), y;
         k->sigmoid(&y, &x, 1);
         u = y;
     }
@@ -199,7 +199,7 @@ static void noise_sample(const struct noising *j, int64_t i, float *noise)
     int64_t n = nn_row(j->x0);
     double s = j->when != NULL ? j->when[i] : draw_time(d, j->nn->kernels, j->b->sample[i]), a = 1 - s;
     if (j->noise == NULL)
-        traindraw_normal(j->nn->kernels, d->seed, j->b->sample[i], 0, noise, n);
+        traindraw_normal(d->seed, j->b->sample[i], 0, noise, n);
     else
         memcpy(noise, j->noise + i * n, (size_t)n * sizeof *noise);
     j->time[i] = DIFFUSION_TIMES * s;

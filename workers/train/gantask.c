@@ -209,7 +209,7 @@ static struct nn_tensor *latent(const struct gan *g, struct nn *nn, const struct
     if (t != NULL && t->shape[1] == g->build.z)
         memcpy(z->data, t->data, (size_t)z->n * sizeof *z->data);
     for (int i = 0; t == NULL && i < b->n; i++)
-        traindraw_normal(nn->kernels, g->seed, b->sample[i], place, z->data + (int64_t)i * g->build.z,
+        traindraw_normal(g->seed, b->sample[i], place, z->data + (int64_t)i * g->build.z,
                          g->build.z);
     return z;
 }
