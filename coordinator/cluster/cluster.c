@@ -14,8 +14,8 @@
  * that worker far more than its own time: 1,000 naps of 100 us took a quarter of the decode rate of a
  * 1.1B model. So naps grow with the wait. Steps are two ahead: nobody waits for this. */
 static const int64_t NAP_LEAST_US = 50, NAP_MOST_US = 2000, NAP_PART = 4;
-static const int64_t STOP_PATIENCE_US = 300 * 1000;    /* for those that serve messages */
-static const int64_t CALLED_OFF_US = 1000 * 1000;      /* for those that waited for one that failed */
+static const int64_t STOP_PATIENCE_US = 1300 * 1000;   /* for the workers' word that they stop */
+static const int64_t CALL_OFF_US = 300 * 1000;         /* then those that wait for a failed one are freed */
 enum { TOKENIZER_MAX = 64 << 20,            /* bytes; the same limit as the senders' */
        MESSAGE_ARENA = 256 << 20 };         /* mapped, not touched */
 
@@ -208,14 +208,16 @@ int cluster_open(struct cluster *c, struct comm *comm, struct err *err)
 }
 
 /* Workers say Stop back when they stop; until then one of them may be waiting for us to take a message
- * that no longer matters, or for one of a rank that has failed. Returns how many are left. */
-static int drain(struct cluster *c, int left, int64_t patience_us)
+ * that no longer matters, or (failed) for one of a rank that will send nothing more. */
+static void drain(struct cluster *c, bool failed)
 {
     int64_t begun = comm_now_us(c->comm), waited = 0;
-    while (left > 0 && waited < patience_us) {
+    for (int left = c->n_workers; left > 0 && waited < STOP_PATIENCE_US;) {
         Muster__Envelope *m;
         int peer;
         struct err ignored = {0};
+        if (failed && waited >= CALL_OFF_US)
+            c->comm->called_off = 1;        /* the control thread looks */
         arena_reset(&c->mem);
         outbox_flush(&c->outbox, 0);
         if (wire_poll(c->comm, COMM_CONTROL, &c->mem, &peer, &m, &ignored) == ERR_OK && m != NULL)
@@ -223,17 +225,6 @@ static int drain(struct cluster *c, int left, int64_t patience_us)
         else
             nap_after(waited);
         waited = comm_now_us(c->comm) - begun;
-    }
-    return left;
-}
-
-static void stop_all(struct cluster *c, Muster__Envelope *m, bool failed)
-{
-    outbox_send(&c->outbox, c->all, c->n_workers, m, NULL);
-    int left = drain(c, c->n_workers, failed ? STOP_PATIENCE_US : STOP_PATIENCE_US + CALLED_OFF_US);
-    if (left > 0 && failed) {
-        c->comm->called_off = 1;        /* the control thread looks */
-        drain(c, left, CALLED_OFF_US);
     }
 }
 
@@ -247,7 +238,8 @@ void cluster_close(struct cluster *c, int rc, const struct err *err)
     if (rc != ERR_OK && !is_revoked(c))     /* of a revoke the control thread has spoken */
         fprintf(stderr, "muster: %s\n", err->msg);
     if (c->comm != NULL && c->all != NULL) {
-        stop_all(c, &m, rc != ERR_OK);
+        outbox_send(&c->outbox, c->all, c->n_workers, &m, NULL);
+        drain(c, rc != ERR_OK);
         outbox_free(&c->outbox);
     }
     free(c->all);

@@ -4,6 +4,7 @@
  * generated, 1 row: bytes of weights per second, next to the rate at which the same threads read
  * the same buffer, in turns. Many rows: TFLOP/s next to single-threaded cblas_sgemm calls side by
  * side. */
+#include "tests/bench/median.h"
 #include "tests/linear_blocks.h"
 #include "workers/kernels/membw.h"
 
@@ -61,18 +62,6 @@ static struct linear make_linear(enum dtype type, int k, size_t bytes)
     free(src);
     one.n_out = (int)(n * LINEAR_PANEL);
     return one;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, compare_doubles);
-    return v[n / 2];
 }
 
 /* Seconds of one product of n_rows rows, preparation of x included. */

@@ -5,6 +5,7 @@
  *        slowest rank's. Printed: medians over the runs, the median of their ratios, and what of ours is
  *        packing and unpacking (`wire`) and waiting; then the same of the fastest runs, which a busy
  *        machine disturbs less (with --runs 101 --run-us 1000). */
+#include "tests/bench/median.h"
 #include "workers/parallel/reduce.h"
 
 #include <mpi.h>
@@ -64,18 +65,6 @@ static double time_run(struct bench *b, int64_t n, int ours, int repeats)
     double us = (MPI_Wtime() - begun) * 1e6 / repeats, slowest;
     MPI_Allreduce(&us, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
     return slowest;
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, compare);
-    return v[n / 2];
 }
 
 static void bench_size(struct bench *b, int64_t n)

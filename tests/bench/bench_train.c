@@ -1,6 +1,7 @@
 /* bench_train - samples per second of a training task, data in memory; peer: train_peers.py.
  *   bench_train TASK [--threads N] [--batch N] [--steps N] [--rounds N] [--length N] [--set KEY=VALUE]..
  * Times rounds of steps after one round to warm up, and prints each round and the median. */
+#include "tests/bench/median.h"
 #include "tests/unit/rankteam.h"
 #include "workers/train/trainer.h"
 
@@ -57,12 +58,6 @@ static struct train_batch fill(const struct options *o, struct data *d, struct t
     return (struct train_batch){.n = o->batch, .sample = d->sample, .tensor = tensor, .n_tensors = 4};
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void body(struct comm *c, int rank, void *ctx)
 {
     const struct options *o = ctx;
@@ -98,8 +93,7 @@ static void body(struct comm *c, int rank, void *ctx)
             fflush(stdout);
         }
     }
-    qsort(rate, (size_t)o->rounds, sizeof *rate, by_size);
-    printf("\n%s: %.1f samples/s\n", o->task, rate[o->rounds / 2]);
+    printf("\n%s: %.1f samples/s\n", o->task, median(rate, o->rounds));
     trainer_close(&t);
 }
 

@@ -105,7 +105,8 @@ void dpsync_pieces(const struct dpsync *s, const struct kernels *k, const float 
     }
 }
 
-float *dpsync_room(struct dpsync *s, int64_t n)
+/* Room for the pieces of n numbers, kept until a larger one is wanted; NULL when memory is out. */
+static float *room(struct dpsync *s, int64_t n)
 {
     int64_t floats = n * (s->program.n_piece > 0 ? s->program.n_piece : 1);
     if (floats > s->n_pieces_floats) {
@@ -127,7 +128,7 @@ int dpsync_sum(struct dpsync *s, float *out, const float *pieces, int64_t n)
 static int sum_parts(struct nn_sync *self, float *out, const float *parts, int64_t n)
 {
     struct dpsync *s = (struct dpsync *)self;
-    float *pieces = dpsync_room(s, n);
+    float *pieces = room(s, n);
     if (pieces == NULL)
         return ERR_NOMEM;
     dpsync_pieces(s, s->kernels, parts, n, pieces, n, n);

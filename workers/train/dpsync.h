@@ -35,8 +35,6 @@ void dpsync_samples(const struct dpsync *s, int batch, int *first, int *n);
  * and it is the sum. */
 void dpsync_pieces(const struct dpsync *s, const struct kernels *k, const float *parts, int64_t stride,
                    float *pieces, int64_t piece_stride, int64_t n);
-/* Room for the pieces of n numbers, kept until a larger one is wanted; NULL when memory is out. */
-float *dpsync_room(struct dpsync *s, int64_t n);
 /* pieces as dpsync_pieces makes them, piece_stride n. Collective on all workers. */
 int dpsync_sum(struct dpsync *s, float *out, const float *pieces, int64_t n);
 
