@@ -75,7 +75,8 @@ static int want(json_t *config, struct batch_want *w, struct err *err)
 }
 
 static const struct train_kind kind = {.task = "diffusion", .tokenizer_place = "tokenizer",
-                                       .learns_tokenizer = true, .want = want};
+                                       .learns_tokenizer = true, .learns = BPETRAIN_CLIP,
+                                       .learns_length = "length", .otherwise = 24, .want = want};
 
 static int run(void *options, struct comm *comm, struct err *err)
 {

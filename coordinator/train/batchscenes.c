@@ -7,16 +7,16 @@
 
 #include <string.h>
 
-/* The world's seeds are far apart for training, evaluation and wrong captions. */
-enum { SEED_HELD_OUT = 0x5eed0001, SEED_WRONG = 0x5eed0002 };
-
-static bool takes(const char *data) { return strcmp(data, "scenes") == 0; }
+static bool takes(const char *data, const struct batch_want *w)
+{
+    return strcmp(data, "scenes") == 0 && w->side > 0;
+}
 
 static int open_scenes(struct batchsource *s, const char *path, const struct batch_want *w,
                        struct err *err)
 {
     (void)path;
-    if (w->side != 0 && w->side != 32 && w->side != 64)
+    if (w->side != 32 && w->side != 64)
         return err_set(err, ERR_INVAL, "scenes are pictures of 32 or 64 pixels, not %d", w->side);
     if (w->small && w->side != 64)
         return err_set(err, ERR_INVAL, "scenes twice as large as 32 are 64 pixels, not %d", w->side);
@@ -24,10 +24,11 @@ static int open_scenes(struct batchsource *s, const char *path, const struct bat
     return ERR_OK;
 }
 
-/* The scene of a sample: index and seed hold the whole number. */
 static void draw(struct scene *out, uint64_t seed, uint64_t number)
 {
-    scene_draw(out, seed + (number >> 32) * 0x9e3779b97f4a7c15u, (uint32_t)number, SET_SEEN, 0);
+    uint32_t index;
+    batchrows_world(&seed, &index, number);
+    scene_draw(out, seed, index, SET_SEEN, 0);
 }
 
 /* [side, side, 3] bytes to [3, side, side]. */
@@ -48,7 +49,7 @@ static int fill_one(const struct batchsource *s, uint64_t number, int at, const 
     struct scene scene;
     uint8_t rgb[2 * SCENE_SIDE * 2 * SCENE_SIDE * 3];
     char text[SCENE_CAPTION_MAX];
-    uint64_t seed = w->seed + (w->held_out ? SEED_HELD_OUT : 0);
+    uint64_t seed = w->seed + (w->held_out ? BATCHROWS_HELD_OUT : 0);
     draw(&scene, seed, number);
     if (to->pixels != NULL) {
         scene_paint(&scene, w->side, rgb);
@@ -64,8 +65,8 @@ static int fill_one(const struct batchsource *s, uint64_t number, int at, const 
                                 err));
     }
     if (to->wrong != NULL) {
-        draw(&scene, w->seed + SEED_WRONG, number);
-        scene_caption(&scene, w->seed + SEED_WRONG, (uint32_t)number, text);
+        draw(&scene, w->seed + BATCHROWS_WRONG, number);
+        scene_caption(&scene, w->seed + BATCHROWS_WRONG, (uint32_t)number, text);
         TRY(batchsource_caption(s, text, to->wrong + at * w->length, err));
     }
     return ERR_OK;

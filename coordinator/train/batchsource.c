@@ -10,7 +10,8 @@ enum { TENSORS_MAX = 8 };
 /* Draws of a sample that have a place of their own among PHILOX_TRAIN's. */
 static const uint64_t DROP_DRAW = 1u << 30, SHUFFLE_DRAW = 1u << 31;
 
-static const struct batchsource_row *const rows[] = {&batchsource_scenes, &batchsource_text, NULL};
+static const struct batchsource_row *const rows[] = {&batchsource_scenes, &batchsource_tales,
+                                                 &batchsource_text, NULL};
 
 int batchsource_open(struct batchsource *s, const char *data, const struct batch_want *w,
                      struct err *err)
@@ -18,7 +19,7 @@ int batchsource_open(struct batchsource *s, const char *data, const struct batch
     memset(s, 0, sizeof *s);
     s->want = *w;
     for (int i = 0; rows[i] != NULL && s->row == NULL; i++)
-        if (rows[i]->takes(data))
+        if (rows[i]->takes(data, w))
             s->row = rows[i];
     if (s->row == NULL)
         return err_set(err, ERR_INVAL, "--data %.200s: neither 'scenes' nor data that can be read", data);

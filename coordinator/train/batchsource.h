@@ -29,7 +29,8 @@ struct batch_want {
  * [n, length], "wrong_ids", "labels" i32 [n] (class ids, where there are any). */
 struct batchsource;
 struct batchsource_row {
-    bool (*takes)(const char *data);    /* is --data one of its? Looks at the name and what is there */
+    /* Is --data one of its, for what is wanted? Looks at the name and what is there. */
+    bool (*takes)(const char *data, const struct batch_want *w);
     /* Sets n_samples and state; after an error nothing is left to close. */
     int (*open)(struct batchsource *s, const char *path, const struct batch_want *w, struct err *err);
     /* Samples number[0 .. n) into out's tensors, with memory of mem. */

@@ -26,8 +26,9 @@ static bool ends_with(const char *name, const char *end)
 static bool is_text(const char *name) { return ends_with(name, ".txt") || ends_with(name, ".jsonl"); }
 
 /* A file of text, or a folder of them; one with metadata.jsonl holds pictures. */
-static bool takes(const char *data)
+static bool takes(const char *data, const struct batch_want *w)
 {
+    (void)w;
     struct stat st;
     bool any = false, pictures = false;
     DIR *d;

@@ -1,7 +1,7 @@
 #include "coordinator/train/captiontokens.h"
 
+#include "coordinator/scenes/scenecorpus.h"
 #include "coordinator/scenes/scenetext.h"
-#include "coordinator/text/bpetrain.h"
 #include "proto/atomicfile.h"
 
 #include <errno.h>
@@ -10,7 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { FILE_MAX = 64 << 20, CAPTIONS = 20000, PATH_BYTES = 4200 };
+_Static_assert((int)SCENE_CAPTION_MAX <= (int)SCENE_TEXT_MAX, "one buffer is for both");
+enum { FILE_MAX = 64 << 20, LEARNT_FROM = 20000, PATH_BYTES = 4200 };
 
 static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
                                     "vocab.json", "merges.txt"};
@@ -132,18 +133,31 @@ int captiontokens_copy(const char *from, const char *to, struct err *err)
     return ERR_OK;
 }
 
-int captiontokens_learn(const char *folder, uint64_t seed, int vocab, int length, struct err *err)
+int captiontokens_count(struct bpetrain *t, enum bpetrain_kind kind, uint64_t seed, struct err *err)
+{
+    char text[SCENE_TEXT_MAX];
+    for (uint32_t i = 0; i < LEARNT_FROM; i++) {
+        struct scene s;
+        int n;
+        if (kind == BPETRAIN_CLIP) {
+            scene_draw(&s, seed, i, SET_SEEN, 0);
+            n = scene_caption(&s, seed, i, text);
+        } else {
+            n = scene_text(seed, i, SET_SEEN, TEXT_ANY, NULL, text);
+        }
+        TRY(bpetrain_add(t, text, (size_t)n, err));
+    }
+    return ERR_OK;
+}
+
+int captiontokens_learn(const char *folder, enum bpetrain_kind kind, uint64_t seed, int vocab, int length,
+                        struct err *err)
 {
     struct bpetrain *t = NULL;
-    char text[SCENE_CAPTION_MAX];
     TRY(make_folder(folder, err));
-    int rc = bpetrain_open(&t, BPETRAIN_CLIP, err);
-    for (uint32_t i = 0; i < CAPTIONS && rc == ERR_OK; i++) {
-        struct scene s;
-        scene_draw(&s, seed, i, SET_SEEN, 0);
-        int n = scene_caption(&s, seed, i, text);
-        rc = bpetrain_add(t, text, (size_t)n, err);
-    }
+    int rc = bpetrain_open(&t, kind, err);
+    if (rc == ERR_OK)
+        rc = captiontokens_count(t, kind, seed, err);
     if (rc == ERR_OK)
         rc = bpetrain_learn(t, vocab, err);
     if (rc == ERR_OK)

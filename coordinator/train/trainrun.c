@@ -98,6 +98,20 @@ static bool has_vocabulary(const char *folder)
     return false;
 }
 
+static int learn_tokenizer(struct run *r, const char *folder, struct err *err)
+{
+    const struct train_kind *k = r->kind;
+    int64_t vocab = config_int(r, "vocab", LEARNT_VOCAB);
+    int64_t length = config_int(r, k->learns_length, k->otherwise);
+    int64_t least = k->learns == BPETRAIN_CLIP ? BPETRAIN_CLIP_MIN : BPETRAIN_BYTES_MIN;
+    if (vocab < least || vocab > BPETRAIN_VOCAB_MAX || length < 1 || length > 1 << 30)
+        return err_set(err, ERR_INVAL,
+                       "vocab=%lld, %s=%lld: a tokenizer has %lld to %d entries, and texts tokens",
+                       (long long)vocab, k->learns_length, (long long)length, (long long)least,
+                       BPETRAIN_VOCAB_MAX);
+    return captiontokens_learn(folder, k->learns, 1, (int)vocab, (int)length, err);
+}
+
 /* The one given, else the run's own, else that of the model to go on from, else one learnt; in OUT/tokenizer
  * from then on. */
 static int find_tokenizer(struct run *r, struct err *err)
@@ -116,8 +130,7 @@ static int find_tokenizer(struct run *r, struct err *err)
         TRY(captiontokens_copy(other, own, err));
     else if (!has_vocabulary(own) && r->kind->learns_tokenizer &&
              strcmp(config_text(r, "data"), "scenes") == 0)
-        TRY(captiontokens_learn(own, 1, (int)config_int(r, "vocab", LEARNT_VOCAB),
-                                (int)config_int(r, "length", 24), err));
+        TRY(learn_tokenizer(r, own, err));
     if (!has_vocabulary(own) && given == NULL && r->kind->no_tokenizer)
         return ERR_OK;
     if (!has_vocabulary(own))

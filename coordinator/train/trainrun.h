@@ -7,6 +7,7 @@
 #ifndef MUSTER_TRAINRUN_H
 #define MUSTER_TRAINRUN_H
 
+#include "coordinator/text/bpetrain.h"
 #include "coordinator/train/batchsource.h"
 #include "proto/comm.h"
 
@@ -16,7 +17,9 @@
 struct train_kind {
     const char *task;               /* the row of the workers' table */
     const char *tokenizer_place;    /* of the model folder, for the tokenizer's files: "tokenizer", "" */
-    bool learns_tokenizer;          /* from captions of scenes, when none is given */
+    bool learns_tokenizer;          /* from the built-in world, when none is given */
+    enum bpetrain_kind learns;      /* of this kind, for texts of config's `learns_length` tokens */
+    const char *learns_length; int otherwise;
     bool no_tokenizer;              /* it may do without one */
     /* Where a tokenizer may lie that the configuration implies, in path [4200]; NULL: nowhere. */
     const char *(*tokenizer_beside)(const json_t *config, char *path);

@@ -1,8 +1,8 @@
 # muster.bash - completion for bash: commands, their options, the values of options that have few.
 # How: options come from `muster COMMAND --help`, so a new one needs nothing here.
 
-_muster_options() {    # binary, command
-    "$1" "$2" --help 2> /dev/null | grep -oE -- '--[a-z0-9][a-z0-9-]*' | sort -u
+_muster_options() {    # binary, command, subcommand of train
+    "$1" "$2" ${3:+"$3"} --help 2> /dev/null | grep -oE -- '--[a-z0-9][a-z0-9-]*' | sort -u
 }
 
 _muster_models() {     # names in the cache and those that ship
@@ -15,19 +15,24 @@ _muster_models() {     # names in the cache and those that ship
 }
 
 _muster() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-}
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-} sub=
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
         command="generate chat imagine upscale inspect tokenize logits perplexity kl bench quantize plan doctor train"
         mapfile -t COMPREPLY < <(compgen -W "$command --help --version" -- "$word")
         return
     fi
+    if [[ $command == train && $COMP_CWORD -eq 2 ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "diffusion gan llm tokenizer" -- "$word")
+        return
+    fi
+    [[ $command == train ]] && sub=${COMP_WORDS[2]-}
     case $before in
         -m | --model)
             mapfile -t COMPREPLY < <(compgen -W "$(_muster_models)" -- "$word"; compgen -f -- "$word")
             compopt -o filenames
             return ;;
-        -o | --out | --prompts | --init | --mask | --like | --chat | --file | -f | --plan | --save-plan)
+        -o | --out | --prompts | --init | --mask | --like | --chat | --file | -f | --plan | --save-plan | --data | --from | --tokenizer | --config | --in)
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
@@ -52,7 +57,7 @@ _muster() {
             return ;;
     esac
     if [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$(_muster_options "${COMP_WORDS[0]}" "$command")" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "$(_muster_options "${COMP_WORDS[0]}" "$command" "$sub")" -- "$word")
     else
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         compopt -o filenames

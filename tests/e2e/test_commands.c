@@ -112,10 +112,12 @@ static void completion_knows_commands_and_options(void **state)
               "exec bash -c 'source %s/deploy/completion/muster.bash; compopt() { :; }; "
               "COMP_WORDS=(%s gen); COMP_CWORD=1; _muster; echo \"${COMPREPLY[@]}\"; "
               "COMP_WORDS=(%s generate --te); COMP_CWORD=2; _muster; echo \"${COMPREPLY[@]}\"; "
-              "COMP_WORDS=(%s generate --compute f); COMP_CWORD=3; _muster; echo \"${COMPREPLY[@]}\"'",
-              E2E_SOURCE, E2E_MUSTER, E2E_MUSTER, E2E_MUSTER);
+              "COMP_WORDS=(%s generate --compute f); COMP_CWORD=3; _muster; echo \"${COMPREPLY[@]}\"; "
+              "COMP_WORDS=(%s train tok); COMP_CWORD=2; _muster; echo \"${COMPREPLY[@]}\"; "
+              "COMP_WORDS=(%s train llm --evaluate); COMP_CWORD=3; _muster; echo \"${COMPREPLY[@]}\"'",
+              E2E_SOURCE, E2E_MUSTER, E2E_MUSTER, E2E_MUSTER, E2E_MUSTER, E2E_MUSTER);
     e2e_expect(&r, 0);
-    assert_string_equal(r.out, "generate\n--temp\nf32\n");
+    assert_string_equal(r.out, "generate\n--temp\nf32\ntokenizer\n--evaluate-every\n");
     e2e_run_free(&r);
 }
 

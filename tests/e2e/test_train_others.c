@@ -140,6 +140,27 @@ static void gan_of_captions(void **state)
     }
 }
 
+/* Texts of the built-in world: no file is wanted, the tokenizer is the one that can be had alone, ranks do
+ * not show. */
+static void llm_of_the_world(void **state)
+{
+    (void)state;
+    struct e2e_run r;
+    static const char args[] = "llm --data scenes --batch 8 --warmup 2 --set vocab=300 --set hidden=32 "
+                               "--set layers=1 --set ffn=48 --set length=48 --evaluate-every 6 --previews 1 "
+                               "--log-every 3 --f32 ";
+    run_well("world-1", 0, 12, args);
+    run_well("world-2", 2, 12, args);
+    expect_same("world-1", "world-2", "model/model.safetensors");
+    e2e_muster(&r, 0, LIMIT_S, "train tokenizer --data scenes --vocab 300 --out '%s/world-tok'", e2e_dir());
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    expect_same("world-1/model", "world-tok", "tokenizer.json");
+    e2e_shell(&r, LIMIT_S, "grep -q eval_loss '%s/world-2/events.out.'*", e2e_dir());
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
 /* The folder and the GGUF file in it say the same. */
 static void llm_generates(void **state)
 {
@@ -203,6 +224,8 @@ static void bad_input(void **state)
 {
     (void)state;
     char args[2400], path[600];
+    snprintf(args, sizeof args, "llm --data scenes --out '%s/b0' --steps 3 --set vocab=200", e2e_dir());
+    expect_failure(USAGE, "vocab=200", args);
     snprintf(args, sizeof args, "llm --data '%s/text' --out '%s/b1' --steps 3", e2e_dir(), e2e_dir());
     expect_failure(USAGE, "--tokenizer FOLDER is wanted", args);
     snprintf(path, sizeof path, "%s/empty.txt", e2e_dir());
@@ -236,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(llm_on_any_ranks), cmocka_unit_test(gan_on_any_ranks), cmocka_unit_test(llm_killed),
         cmocka_unit_test(gan_killed), cmocka_unit_test(gan_of_captions), cmocka_unit_test(llm_generates),
+        cmocka_unit_test(llm_of_the_world),
         cmocka_unit_test(llm_goes_on), cmocka_unit_test(llm_in_other_programs), cmocka_unit_test(bad_input),
         cmocka_unit_test(diverges)};
     return cmocka_run_group_tests(tests, make_text, NULL);

@@ -1,5 +1,6 @@
 /* The small parts of training: event files, configurations, orders of samples, drawn numbers, lines of
  * numbers, and sums over parts on any number of ranks. */
+#include "coordinator/scenes/scenecorpus.h"
 #include "coordinator/train/batchsource.h"
 #include "coordinator/train/captiontokens.h"
 #include "coordinator/train/eventfile.h"
@@ -153,7 +154,7 @@ static void test_scenes(void **state)
     struct arena mem;
     struct err err = {0};
     assert_non_null(mkdtemp(dir));
-    assert_int_equal(captiontokens_learn(dir, 1, 600, 24, &err), ERR_OK);
+    assert_int_equal(captiontokens_learn(dir, BPETRAIN_CLIP, 1, 600, 24, &err), ERR_OK);
     assert_int_equal(captiontokens_open(&t, dir, &err), ERR_OK);
     struct batch_want w = {.seed = 3, .side = 64, .small = true, .length = 24, .caption_dropout = 0.5,
                            .wrong_caption = true, .tokenizer = t};
@@ -183,6 +184,61 @@ static void test_scenes(void **state)
     batchsource_close(&s);
     batchsource_close(&s);
     w.side = 48;
+    assert_int_equal(batchsource_open(&s, "scenes", &w, &err), ERR_INVAL);
+    arena_free(&mem);
+    tokenizer_close(t);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* Rows of texts: whole ones between end tokens, the same in any batch; others when held out. */
+static void test_tales(void **state)
+{
+    (void)state;
+    enum { LENGTH = 96, N = 8 };
+    char dir[] = "/tmp/muster-tales-XXXXXX", command[64], text[SCENE_TEXT_MAX];
+    struct tokenizer *t;
+    struct batchsource s, held;
+    struct arena mem;
+    struct err err = {0};
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(captiontokens_learn(dir, BPETRAIN_BYTES, 1, 600, 1024, &err), ERR_OK);
+    assert_int_equal(captiontokens_open(&t, dir, &err), ERR_OK);
+    struct batch_want w = {.seed = 3, .length = LENGTH, .tokenizer = t};
+    assert_int_equal(arena_init(&mem, 16 << 20), ERR_OK);
+    assert_int_equal(batchsource_open(&s, "scenes", &w, &err), ERR_OK);
+    w.held_out = true;
+    assert_int_equal(batchsource_open(&held, "scenes", &w, &err), ERR_OK);
+    Muster__TrainBatch all = MUSTER__TRAIN_BATCH__INIT, one = all, other = all;
+    uint64_t number[N];
+    for (int i = 0; i < N; i++)
+        number[i] = (uint64_t)i << (i % 2 ? 40 : 0);
+    assert_int_equal(batchsource_fill(&s, number, N, &all, &mem, &err), ERR_OK);
+    assert_int_equal(batchsource_fill(&s, number + 5, 1, &one, &mem, &err), ERR_OK);
+    assert_int_equal(batchsource_fill(&held, number + 5, 1, &other, &mem, &err), ERR_OK);
+    assert_int_equal(all.n_tensor, 1);
+    const int32_t *ids = (const int32_t *)(const void *)all.tensor[0]->data.data;
+    assert_memory_equal(ids + 5 * LENGTH, one.tensor[0]->data.data, LENGTH * 4);
+    assert_memory_not_equal(ids + 5 * LENGTH, other.tensor[0]->data.data, LENGTH * 4);
+    assert_memory_not_equal(ids + 5 * LENGTH, ids + LENGTH, LENGTH * 4);
+
+    /* row 0 is the end token, then texts 0, 1, .. of the seed */
+    int at = 1;
+    assert_int_equal(ids[0], tokenizer_eos(t));
+    for (uint32_t k = 0; at < LENGTH; k++) {
+        struct token_list want = {0};
+        int n = scene_text(3, k, SET_SEEN, TEXT_ANY, NULL, text);
+        assert_int_equal(tokenizer_encode(t, text, (size_t)n, (struct tokenize_options){false, false}, &want,
+                                          &err), ERR_OK);
+        for (int i = 0; i < want.n && at < LENGTH; i++)
+            assert_int_equal(ids[at++], want.id[i]);
+        if (at < LENGTH)
+            assert_int_equal(ids[at++], tokenizer_eos(t));
+        token_list_free(&want);
+    }
+    batchsource_close(&s);
+    batchsource_close(&held);
+    w.tokenizer = NULL;
     assert_int_equal(batchsource_open(&s, "scenes", &w, &err), ERR_INVAL);
     arena_free(&mem);
     tokenizer_close(t);
@@ -306,7 +362,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc),    cmocka_unit_test(test_event_file), cmocka_unit_test(test_config),
-        cmocka_unit_test(test_shuffle), cmocka_unit_test(test_scenes),    cmocka_unit_test(test_normal),
+        cmocka_unit_test(test_shuffle), cmocka_unit_test(test_scenes), cmocka_unit_test(test_tales),
+        cmocka_unit_test(test_normal),
         cmocka_unit_test(test_rows),   cmocka_unit_test(test_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
