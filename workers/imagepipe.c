@@ -100,6 +100,7 @@ static int open_part(struct part *p, const char *folder, const char *name, struc
     int rc = keep_names(p, &t, err);
     if (rc == ERR_OK)
         rc = params_load(&p->w, &t, err);
+    p->w.fixed = true;
     tensorfile_close(&t);
     return rc;
 }

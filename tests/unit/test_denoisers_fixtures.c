@@ -255,7 +255,8 @@ static void run_calls(struct tensorfile *t, struct denoiser *d, const char *fami
     }
 }
 
-static void run_folder(const char *folder)
+/* fixed: as painters run it, else as learners do. */
+static void run_folder_as(const char *folder, bool fixed)
 {
     struct denoiser d = {0};
     struct tensorfile t;
@@ -265,6 +266,7 @@ static void run_folder(const char *folder)
     snprintf(path, sizeof path, "%s/transformer", folder);
     if (!open_denoiser(&d, path, &err))
         return;
+    d.net.w.fixed = fixed;
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
     if (tensorfile_open(&t, path, &err) != ERR_OK) {
         note(path, &err);
@@ -283,6 +285,12 @@ static void run_folder(const char *folder)
         run_call(&t, &d, "mmdit.wide.in", "mmdit.wide.out", (const double[]){500}, &text);
     tensorfile_close(&t);
     close_network(&d.net);
+}
+
+static void run_folder(const char *folder)
+{
+    run_folder_as(folder, false);
+    run_folder_as(folder, true);
 }
 
 /* --- training */

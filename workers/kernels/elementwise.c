@@ -162,4 +162,5 @@ const struct kernels elementwise_scalar = {
     .log = elementwise_log, .sincos = elementwise_sincos,
     .exp_f64 = exp_f64, .argmax = argmax, .exp_sum = exp_sum,
     .attention = &attention_scalar,
+    .matmul = matmul_scalar,
 };

@@ -208,12 +208,12 @@ static int64_t exp_sum(const float *x, float max, float inverse, int64_t n)
     return sum;
 }
 
-#define ELEMENTWISE_ROW(which, attention_row)                                                      \
+#define ELEMENTWISE_ROW(which, attention_row, matmul_row)                                                    \
     {                                                                                              \
         .isa = which, .rmsnorm = rmsnorm, .layernorm = layernorm, .add = add,                      \
         .add_scaled = add_scaled, .scale = scale, .silu_mul = silu_mul, .gelu_mul = gelu_mul,      \
         .swiglu_oss = swiglu_oss, .softcap = softcap, .rope = rope, .exp = exp_row,                \
         .tanh = tanh_row, .sigmoid = sigmoid_row, .erf = erf_row, .log = elementwise_log,          \
         .sincos = elementwise_sincos, .exp_f64 = exp_f64, .argmax = argmax, .exp_sum = exp_sum,    \
-        .attention = attention_row,                                                                \
+        .attention = attention_row, .matmul = matmul_row,                                          \
     }

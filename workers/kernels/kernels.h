@@ -10,6 +10,7 @@
 #define MUSTER_KERNELS_H
 
 #include "proto/split.h"
+#include "workers/kernels/matmul.h"
 #include "workers/tensor/dtype.h"
 
 #include <stdbool.h>
@@ -60,6 +61,7 @@ struct kernels {
      * sum is exact, so it may be taken in parts and in any order. max is the largest x. */
     int64_t (*exp_sum)(const float *x, float max, float inverse, int64_t n);
     const struct attention_row *attention;      /* attention.h */
+    matmul_run *matmul;
 };
 
 /* The row for isa (rows missing a member inherit it from the next lower isa). */

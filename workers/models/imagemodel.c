@@ -347,6 +347,7 @@ int imagepart_load(struct imagepart *p, struct err *err)
     }
     params_free(&p->w);
     p->w = w;
+    p->w.fixed = true;
     p->loaded = true;
     return ERR_OK;
 }

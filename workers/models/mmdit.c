@@ -1,6 +1,7 @@
 #include "workers/models/mmdit.h"
 
 #include "workers/models/netparts.h"
+#include "workers/models/netshard.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -113,19 +114,44 @@ int mmdit_check(const struct mmdit_config *c, const struct params *w, const char
 
 /* --- forward */
 
+/* The layers' heads and columns are this rank's. */
 struct forward {
     struct nn *nn;
     const struct mmdit_config *c;
-    struct params_reader r;
+    struct params_reader *r;
     struct nn_tensor *active;       /* silu(temb) [b, d]: what every modulation starts from */
-    int block;
+    int block, heads;               /* heads: that this rank holds */
 };
 
 static struct nn_tensor *block_linear(struct forward *f, struct nn_tensor *x, const char *name)
 {
     char full[128];
     snprintf(full, sizeof full, "transformer_blocks.%d.%s", f->block, name);
-    return netparts_linear(&f->r, x, full);
+    return netparts_linear(f->r, x, full);
+}
+
+/* A layer whose inputs are shared out over the group. */
+static struct nn_tensor *block_sum(struct forward *f, struct nn_tensor *x, const struct nn_tensor *like,
+                                   const char *name, int k, int unit)
+{
+    char full[128];
+    snprintf(full, sizeof full, "transformer_blocks.%d.%s", f->block, name);
+    return netshard_sum(f->r, x, like, full, k, unit);
+}
+
+/* The sum over heads of an attention's output. */
+static struct nn_tensor *block_out(struct forward *f, struct nn_tensor *y, const struct nn_tensor *like,
+                                   const char *name)
+{
+    const struct mmdit_config *c = f->c;
+    return block_sum(f, y, like, name, c->caption, split_head_unit(c->head_dim) * c->head_dim);
+}
+
+static struct nn_tensor *modulation(struct forward *f, const char *name, int chunks)
+{
+    char full[128];
+    snprintf(full, sizeof full, "transformer_blocks.%d.%s", f->block, name);
+    return netshard_gather(f->r, f->active, full, chunks * f->c->caption);
 }
 
 static struct nn_tensor *chunk(struct forward *f, struct nn_tensor *m, int i)
@@ -144,23 +170,22 @@ static struct nn_tensor *adaptive(struct forward *f, struct nn_tensor *x, struct
 static struct nn_tensor *heads_of(struct forward *f, struct nn_tensor *x, const char *proj,
                                   const char *norm)
 {
-    struct nn_tensor *y = nn_split_heads(f->nn, block_linear(f, x, proj), f->c->heads);
+    struct nn_tensor *y = nn_split_heads(f->nn, block_linear(f, x, proj), f->heads);
     if (norm == NULL || !f->c->qk_norm)
         return y;
     return nn_rms_norm(f->nn, y,
-                       params_get(&f->r, "transformer_blocks.%d.%s.weight", f->block, norm), NORM_EPS);
+                       params_get(f->r, "transformer_blocks.%d.%s.weight", f->block, norm), NORM_EPS);
 }
 
 static struct nn_tensor *feed_forward(struct forward *f, struct nn_tensor *x, const char *first,
                                       const char *second)
 {
     struct nn_tensor *h = nn_activation(f->nn, block_linear(f, x, first), NN_GELU_TANH, 0);
-    return block_linear(f, h, second);
+    return block_sum(f, h, x, second, 4 * f->c->caption, SPLIT_GROUP);
 }
 
-/* One attention over the tokens of both streams, the picture's first; the halves into x_out, c_out. */
-static void joint_attention(struct forward *f, struct nn_tensor *x, struct nn_tensor *c, bool last,
-                            struct nn_tensor **x_out, struct nn_tensor **c_out)
+/* One attention over the tokens of both streams, the picture's first: [b, tokens, this rank's heads]. */
+static struct nn_tensor *joint_heads(struct forward *f, struct nn_tensor *x, struct nn_tensor *c)
 {
     struct nn *nn = f->nn;
     struct nn_tensor *q = nn_concat(nn, heads_of(f, x, "attn.to_q", "attn.norm_q"),
@@ -169,19 +194,35 @@ static void joint_attention(struct forward *f, struct nn_tensor *x, struct nn_te
                                     heads_of(f, c, "attn.add_k_proj", "attn.norm_added_k"), 2);
     struct nn_tensor *v = nn_concat(nn, heads_of(f, x, "attn.to_v", NULL),
                                     heads_of(f, c, "attn.add_v_proj", NULL), 2);
-    struct nn_tensor *y = nn_join_heads(nn, nn_attention(nn, q, k, v, false, NULL));
-    *x_out = block_linear(f, nn_slice(nn, y, 1, 0, x->shape[1]), "attn.to_out.0");
-    if (!last)
-        *c_out = block_linear(f, nn_slice(nn, y, 1, x->shape[1], y->shape[1]), "attn.to_add_out");
+    return nn_join_heads(nn, nn_attention(nn, q, k, v, false, NULL));
 }
 
-static struct nn_tensor *self_attention(struct forward *f, struct nn_tensor *x)
+/* Its halves into x_out, c_out. */
+static void joint_attention(struct forward *f, struct nn_tensor *x, struct nn_tensor *c, bool last,
+                            struct nn_tensor **x_out, struct nn_tensor **c_out)
+{
+    struct nn *nn = f->nn;
+    struct nn_tensor *y = f->heads > 0 ? joint_heads(f, x, c) : NULL, *of_x = NULL, *of_c = NULL;
+    if (y != NULL)
+        of_x = nn_slice(nn, y, 1, 0, x->shape[1]);
+    if (y != NULL && !last)
+        of_c = nn_slice(nn, y, 1, x->shape[1], y->shape[1]);
+    *x_out = block_out(f, of_x, x, "attn.to_out.0");
+    if (!last)
+        *c_out = block_out(f, of_c, c, "attn.to_add_out");
+}
+
+static struct nn_tensor *self_heads(struct forward *f, struct nn_tensor *x)
 {
     struct nn_tensor *q = heads_of(f, x, "attn2.to_q", "attn2.norm_q");
     struct nn_tensor *k = heads_of(f, x, "attn2.to_k", "attn2.norm_k");
     struct nn_tensor *v = heads_of(f, x, "attn2.to_v", NULL);
-    struct nn_tensor *y = nn_join_heads(f->nn, nn_attention(f->nn, q, k, v, false, NULL));
-    return block_linear(f, y, "attn2.to_out.0");
+    return nn_join_heads(f->nn, nn_attention(f->nn, q, k, v, false, NULL));
+}
+
+static struct nn_tensor *self_attention(struct forward *f, struct nn_tensor *x)
+{
+    return block_out(f, f->heads > 0 ? self_heads(f, x) : NULL, x, "attn2.to_out.0");
 }
 
 /* Modulations come as shift, scale, gate for attention, then for the MLP (then shift, scale, gate of the
@@ -190,8 +231,8 @@ static void run_block(struct forward *f, struct nn_tensor **x, struct nn_tensor 
 {
     struct nn *nn = f->nn;
     bool last = f->block == f->c->layers - 1, dual = f->c->dual[f->block];
-    struct nn_tensor *m = block_linear(f, f->active, "norm1.linear");
-    struct nn_tensor *n = block_linear(f, f->active, "norm1_context.linear");
+    struct nn_tensor *m = modulation(f, "norm1.linear", dual ? 9 : 6);
+    struct nn_tensor *n = modulation(f, "norm1_context.linear", last ? 2 : 6);
     struct nn_tensor *u = adaptive(f, *x, m, 1, 0);
     struct nn_tensor *w = last ? adaptive(f, *c, n, 0, 1) : adaptive(f, *c, n, 1, 0);
     struct nn_tensor *from_x = NULL, *from_c = NULL, *before = *x;
@@ -213,7 +254,7 @@ static void run_block(struct forward *f, struct nn_tensor **x, struct nn_tensor 
 static struct nn_tensor *cropped_positions(struct forward *f, int64_t rows, int64_t cols)
 {
     int64_t m = f->c->positions, d = f->c->caption, top = (m - rows) / 2, left = (m - cols) / 2;
-    const float *table = params_find(f->r.set, "pos_embed.pos_embed")->data;
+    const float *table = params_find(f->r->set, "pos_embed.pos_embed")->data;
     struct nn_tensor *y = nn_new(f->nn, 3, (const int64_t[]){1, rows * cols, d});
     for (int64_t r = 0; r < rows; r++)
         memcpy(y->data + r * cols * d, table + ((top + r) * m + left) * d,
@@ -225,16 +266,14 @@ static struct nn_tensor *embed_time(struct forward *f, const double *time, int64
                                     struct nn_tensor *pooled)
 {
     struct nn_tensor *t = nn_timestep_embedding(f->nn, time, b, TIME_WIDTH);
-    t = netparts_two_linears(&f->r, t, "time_text_embed.timestep_embedder", NN_SILU);
+    t = netparts_two_linears(f->r, t, "time_text_embed.timestep_embedder", NN_SILU);
     return nn_add(f->nn, t,
-                  netparts_two_linears(&f->r, pooled, "time_text_embed.text_embedder", NN_SILU));
+                  netparts_two_linears(f->r, pooled, "time_text_embed.text_embedder", NN_SILU));
 }
 
-int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w, const char *file,
-                  struct nn_tensor *x, const double *time, struct nn_tensor *context,
-                  struct nn_tensor *pooled, struct nn_tensor **out, struct err *err)
+static int check_input(const struct mmdit_config *c, const char *file, const struct nn_tensor *x,
+                       const struct nn_tensor *context, const struct nn_tensor *pooled, struct err *err)
 {
-    struct forward f = {nn, c, {w, nn, file, err, ERR_OK}, NULL, 0};
     int64_t rows = x->shape[2] / c->patch, cols = x->shape[3] / c->patch;
     if (x->shape[1] != c->in_channels || x->shape[2] % c->patch != 0 || x->shape[3] % c->patch != 0 ||
         rows > c->positions || cols > c->positions || rows < 1 || cols < 1)
@@ -246,14 +285,78 @@ int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w,
     if (context->shape[2] != c->joint || pooled->shape[1] != c->pooled)
         return err_set(err, ERR_INVAL, "%s: the text is %lld and %lld wide, expected %d and %d", file,
                        (long long)context->shape[2], (long long)pooled->shape[1], c->joint, c->pooled);
-    f.active = nn_activation(nn, embed_time(&f, time, x->shape[0], pooled), NN_SILU, 0);
-    struct nn_tensor *h = netparts_patches(&f.r, x, "pos_embed.proj", c->patch);
-    struct nn_tensor *text = netparts_linear(&f.r, context, "context_embedder");
-    h = nn_add(nn, h, cropped_positions(&f, rows, cols));
-    for (f.block = 0; f.block < c->layers; f.block++)
-        run_block(&f, &h, &text);
-    struct nn_tensor *m = netparts_linear(&f.r, f.active, "norm_out.linear");
-    h = netparts_linear(&f.r, adaptive(&f, h, m, 0, 1), "proj_out");
-    *out = nn_unpatchify(nn, h, c->patch, (int)rows, (int)cols);
-    return f.r.rc;
+    return ERR_OK;
+}
+
+/* What comes before the layers: f->active, and both streams. */
+static int prepare(struct forward *f, struct nn_tensor *x, const double *time, struct nn_tensor *context,
+                   struct nn_tensor *pooled, struct netrows *h)
+{
+    const struct mmdit_config *c = f->c;
+    TRY(check_input(c, f->r->file, x, context, pooled, f->r->err));
+    f->active = nn_activation(f->nn, embed_time(f, time, x->shape[0], pooled), NN_SILU, 0);
+    h->x = netparts_patches(f->r, x, "pos_embed.proj", c->patch);
+    h->text = netparts_linear(f->r, context, "context_embedder");
+    h->x = nn_add(f->nn, h->x, cropped_positions(f, x->shape[2] / c->patch, x->shape[3] / c->patch));
+    return f->r->rc;
+}
+
+static int run_layers(struct forward *f, int first, int end, struct netrows *h)
+{
+    struct split_range heads = netshard_heads(f->r->shard, f->c->heads, f->c->head_dim);
+    f->heads = heads.end - heads.begin;
+    for (f->block = first; f->block < end && f->r->rc == ERR_OK; f->block++)
+        run_block(f, &h->x, &h->text);
+    return f->r->rc;
+}
+
+static int finish(struct forward *f, const struct netrows *h, int rows, int cols, struct nn_tensor **out)
+{
+    struct nn_tensor *m = netparts_linear(f->r, f->active, "norm_out.linear");
+    struct nn_tensor *y = netparts_linear(f->r, adaptive(f, h->x, m, 0, 1), "proj_out");
+    *out = nn_unpatchify(f->nn, y, f->c->patch, rows, cols);
+    return f->r->rc;
+}
+
+int mmdit_begin(struct params_reader *r, const struct mmdit_config *c, struct nn_tensor *x,
+                const double *time, struct nn_tensor *context, struct nn_tensor *pooled,
+                struct netrows *h)
+{
+    struct forward f = {.nn = r->nn, .c = c, .r = r};
+    TRY(prepare(&f, x, time, context, pooled, h));
+    h->extra = nn_reshape(r->nn, f.active, 3, (const int64_t[]){x->shape[0], 1, c->caption});
+    return ERR_OK;
+}
+
+/* [b, 1, d] as [b, d]. */
+static struct nn_tensor *active_of(struct nn *nn, const struct netrows *h)
+{
+    const int64_t *s = h->extra->shape;
+    return nn_reshape(nn, h->extra, 2, (const int64_t[]){s[0], s[2]});
+}
+
+int mmdit_layers(struct params_reader *r, const struct mmdit_config *c, int first, int end,
+                 struct netrows *h)
+{
+    struct forward f = {.nn = r->nn, .c = c, .r = r, .active = active_of(r->nn, h)};
+    return run_layers(&f, first, end, h);
+}
+
+int mmdit_end(struct params_reader *r, const struct mmdit_config *c, const struct netrows *h, int rows,
+              int cols, struct nn_tensor **out)
+{
+    struct forward f = {.nn = r->nn, .c = c, .r = r, .active = active_of(r->nn, h)};
+    return finish(&f, h, rows, cols, out);
+}
+
+int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w, const char *file,
+                  struct nn_tensor *x, const double *time, struct nn_tensor *context,
+                  struct nn_tensor *pooled, struct nn_tensor **out, struct err *err)
+{
+    struct params_reader r = {.set = w, .nn = nn, .file = file, .err = err};
+    struct forward f = {.nn = nn, .c = c, .r = &r};
+    struct netrows h;
+    TRY(prepare(&f, x, time, context, pooled, &h));
+    TRY(run_layers(&f, 0, c->layers, &h));
+    return finish(&f, &h, (int)x->shape[2] / c->patch, (int)x->shape[3] / c->patch, out);
 }

@@ -2,11 +2,11 @@
  * Source: Esser et al. 2403.03206. Names and order of modulation as in the published folders; dual
  *         attention (3.5 medium) included.
  * Shapes: x [b, c, h, w], time [b], context [b, l, joint], pooled [b, e] -> [b, out, h, w].
- * Ranks:  not collective (see nn.h for training). */
+ * Ranks:  not collective (see nn.h for training), but for layers that are shared out. */
 #ifndef MUSTER_MMDIT_H
 #define MUSTER_MMDIT_H
 
-#include "workers/models/params.h"
+#include "workers/models/netshard.h"
 
 #include <jansson.h>
 
@@ -28,5 +28,16 @@ int mmdit_check(const struct mmdit_config *c, const struct params *w, const char
 int mmdit_forward(struct nn *nn, const struct mmdit_config *c, struct params *w, const char *file,
                   struct nn_tensor *x, const double *time, struct nn_tensor *context,
                   struct nn_tensor *pooled, struct nn_tensor **out, struct err *err);
+
+/* The same in three: what comes before the layers, layers [first, end) with this rank's share of each
+ * (r->shard, collective on its group), what comes after them, on rows x cols patches. h: extra [b, 1, d] is
+ * what every modulation starts from. */
+int mmdit_begin(struct params_reader *r, const struct mmdit_config *c, struct nn_tensor *x,
+                const double *time, struct nn_tensor *context, struct nn_tensor *pooled,
+                struct netrows *h);
+int mmdit_layers(struct params_reader *r, const struct mmdit_config *c, int first, int end,
+                 struct netrows *h);
+int mmdit_end(struct params_reader *r, const struct mmdit_config *c, const struct netrows *h, int rows,
+              int cols, struct nn_tensor **out);
 
 #endif

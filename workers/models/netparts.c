@@ -1,6 +1,7 @@
 #include "workers/models/netparts.h"
 
 #include <stdio.h>
+#include <string.h>
 
 int netparts_size(const json_t *config, const char *key, int otherwise, int least, int most, int *out,
                   const char *file, struct err *err)
@@ -26,7 +27,20 @@ int netparts_expect_linear(const struct params *w, const char *prefix, const cha
 
 struct nn_tensor *netparts_linear(struct params_reader *r, struct nn_tensor *x, const char *name)
 {
-    return nn_linear(r->nn, x, params_get(r, "%s.weight", name), params_get(r, "%s.bias", name));
+    struct nn_tensor *bias = params_get(r, "%s.bias", name);
+    char full[160];
+    int64_t shape[NN_DIMS_MAX];
+    if (!r->set->fixed)
+        return nn_linear(r->nn, x, params_get(r, "%s.weight", name), bias);
+    snprintf(full, sizeof full, "%s.weight", name);
+    const struct nn_packed *w = params_packed(r, full);
+    memcpy(shape, x->shape, sizeof shape);
+    if (w != NULL)
+        shape[x->n_dims - 1] = w->n;
+    struct nn_tensor *y = nn_new(r->nn, x->n_dims, shape);
+    if (w != NULL && w->n > 0)
+        nn_packed_product(r->nn, w, NULL, bias->data, x->data, x->n / w->k, y->data, 0);
+    return y;
 }
 
 struct nn_tensor *netparts_two_linears(struct params_reader *r, struct nn_tensor *x, const char *name,

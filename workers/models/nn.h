@@ -14,6 +14,7 @@
 #ifndef MUSTER_NN_H
 #define MUSTER_NN_H
 
+#include "proto/err.h"
 #include "workers/kernels/kernels.h"
 #include "workers/models/team.h"
 
@@ -125,6 +126,15 @@ static inline int64_t nn_row(const struct nn_tensor *t) { return t->n_dims > 0 ?
 
 /* x [.., in], w [out, in], b [out] or NULL -> [.., out] */
 struct nn_tensor *nn_linear(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, struct nn_tensor *b);
+/* A linear layer's matrix [n, k] that nobody changes, packed for matmul.h. */
+struct nn_packed { float *data; int n, k; };
+int nn_pack(struct nn_packed *p, const float *w, int n, int k, struct err *err);
+void nn_packed_free(struct nn_packed *p);       /* accepts a zeroed one */
+/* out [n_piece][rows, n] (pieces piece_stride apart) = x [rows, k] W^T + bias as prog says (NULL: one chain
+ * over all of k); all rows at once, shared over the threads. No way back. */
+void nn_packed_product(struct nn *nn, const struct nn_packed *w, const struct split_program *prog,
+                       const float *bias, const float *x, int64_t rows, float *out, int64_t piece_stride);
+
 /* ids [n] in the shape given, table [rows, d] -> [shape.., d] */
 struct nn_tensor *nn_embedding(struct nn *nn, const int32_t *ids, int n_dims, const int64_t *shape,
                                struct nn_tensor *table);

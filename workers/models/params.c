@@ -10,6 +10,7 @@ void params_free(struct params *s)
     for (int i = 0; i < s->n; i++) {
         free(s->p[i].name);
         free(s->p[i].data);
+        nn_packed_free(&s->p[i].packed);
     }
     free(s->p);
     memset(s, 0, sizeof *s);
@@ -190,4 +191,22 @@ struct nn_tensor *params_get(struct params_reader *r, const char *fmt, ...)
     if (r->rc == ERR_OK)
         r->rc = err_set(r->err, ERR_FORMAT, "%s: tensor %s is missing", r->file, name);
     return nn_input(r->nn, nothing, 1, (const int64_t[]){1});
+}
+
+const struct nn_packed *params_packed(struct params_reader *r, const char *name)
+{
+    struct param *p = params_find(r->set, name);
+    int rc = ERR_OK;
+    if (p == NULL || p->n_dims != 2)
+        rc = err_set(r->err, ERR_FORMAT, "%s: tensor %s is missing", r->file, name);
+    if (rc == ERR_OK && p->packed.data == NULL) {
+        rc = nn_pack(&p->packed, p->data, (int)p->shape[0], (int)p->shape[1], r->err);
+        if (rc == ERR_OK) {
+            free(p->data);
+            p->data = NULL;
+        }
+    }
+    if (rc != ERR_OK && r->rc == ERR_OK)
+        r->rc = rc;
+    return rc == ERR_OK ? &p->packed : NULL;
 }

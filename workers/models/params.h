@@ -13,17 +13,20 @@ struct param {
     char *name;
     int n_dims;
     int64_t shape[NN_DIMS_MAX], n;
-    float *data;                /* [shape] */
+    float *data;                /* [shape]; NULL once packed */
+    struct nn_packed packed;    /* of a fixed set's linear layer, from its first use on */
     bool frozen;                /* a buffer: in the file, not trained */
     float *fold_to; int64_t fold_stride;    /* of its tensors (nn.h) */
     struct nn_tensor *bound;    /* the tensor of this step; NULL when the step did not use it */
     struct nn_tensor *derived;  /* what this step's forwards made of it (a normalised weight), or NULL */
 };
 
+struct netshard;
 struct params {
     struct param *p;            /* in order of name */
     int n, cap;
     bool train;                 /* tensors want gradients */
+    bool fixed;                 /* nobody changes them: linear layers pack theirs at the first use */
 };
 
 void params_free(struct params *s);     /* accepts a zeroed set */
@@ -50,9 +53,13 @@ struct nn_tensor *params_maybe(struct params *s, struct nn *nn, const char *fmt,
 
 /* Looks up many after params_expect has found them: a forward reads its weights without a check at
  * each line. */
-struct params_reader { struct params *set; struct nn *nn; const char *file; struct err *err; int rc; };
+struct params_reader { struct params *set; struct nn *nn; const char *file; struct err *err; int rc;
+                       const struct netshard *shard; };     /* this rank's share, NULL: all (netshard.h) */
 /* Returns a tensor in any case; one that is missing has no use but to go on to the check. */
 struct nn_tensor *params_get(struct params_reader *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* Of a fixed set: the matrix [out, in] of a linear layer, packed; its plain numbers are gone from then on.
+ * NULL when it is missing (r->rc says so). */
+const struct nn_packed *params_packed(struct params_reader *r, const char *name);
 
 #endif
