@@ -39,6 +39,8 @@ static struct result run(struct nn *nn, bool up, bool one)
     return r;
 }
 
+static double limit = 3e-6;     /* of the largest number */
+
 static void near(const float *got, const float *want, int64_t n)
 {
     double top = 0;
@@ -46,7 +48,7 @@ static void near(const float *got, const float *want, int64_t n)
         top = fmax(top, fabs(want[i]));
     assert_true(top > 0);
     for (int64_t i = 0; i < n; i++)
-        assert_true(fabs(got[i] - want[i]) <= 3e-6 * top);
+        assert_true(fabs(got[i] - want[i]) <= limit * top);
 }
 
 static void one_is_two(void **state)
@@ -72,8 +74,34 @@ static void one_is_two(void **state)
     nn_free(&nn);
 }
 
+/* Products of bfloat16 numbers (8 bits), sums of f32: near those of f32, and not the same. */
+static void half_is_near(void **state)
+{
+    (void)state;
+    struct nn nn;
+    if (!isa_has_bf16())
+        skip();
+    nn_init(&nn, kernels_get(ISA_SCALAR), NULL);
+    nn_set_parts(&nn, 2, (const int64_t[]){0, 1, BATCH});
+    limit = 2e-2;
+    for (int up = 0; up < 2; up++) {
+        nn_reset(&nn);
+        nn.recording = true;
+        nn.half = false;
+        struct result a = run(&nn, up, true);
+        nn.half = true;
+        struct result c = run(&nn, up, true);
+        near(c.y->data, a.y->data, a.y->n);
+        near(c.x->grad, a.x->grad, a.x->n);
+        near(c.w->grad, a.w->grad, 2 * a.w->n);
+        assert_memory_not_equal(c.y->data, a.y->data, (size_t)a.y->n * sizeof(float));
+    }
+    limit = 3e-6;
+    nn_free(&nn);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(one_is_two)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_is_two), cmocka_unit_test(half_is_near)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

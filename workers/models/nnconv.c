@@ -1,76 +1,54 @@
-/* Convolutions as products over unfolded pictures, a few samples at a time; up- and down-sampling. */
+/* Convolutions, a part at a time through the library; up- and down-sampling. */
 #include "workers/models/nn.h"
 
 #include "proto/err.h"
+#include "workers/models/nnconvlib.h"
 #include "workers/models/nnrows.h"
 
-#include <cblas.h>
 #include <string.h>
+
+/* Parts differ by one sample at most: weights are laid out for each of the sizes. */
+enum { PART_SIZES = 2 };
 
 struct conv_job {
     struct nn *nn;
     struct nn_tensor *x, *w, *b, *y;
-    int64_t kh, kw, stride, padding, groups;
+    int64_t stride, padding, groups;
+    bool transposed;            /* from lines to pictures (nnconvlib.h) */
+    bool fresh_x, fresh_w;      /* way back: their gradients are written, not added to */
+    void *inside[PART_SIZES];   /* weights in the library's layout, for parts of n_inside samples */
+    int64_t n_inside[PART_SIZES];
 };
 
-/* The picture side of a convolution: [c, h, w], unfolded under (kh, kw) to [c kh kw, oh ow]. */
-struct fold { int64_t c, h, w, kh, kw, stride, padding, oh, ow; };
-
-/* Places o of n whose pixel o stride + shift is one of `size`: [*begin, *end). */
-static void inside(int64_t n, int64_t size, int64_t stride, int64_t shift, int64_t *begin, int64_t *end)
+static struct nnconvlib lib_of(const struct conv_job *j, int64_t n, enum nnconvlib_kind kind, bool add)
 {
-    *begin = shift < 0 ? (-shift + stride - 1) / stride : 0;
-    *end = size - 1 - shift >= 0 ? (size - 1 - shift) / stride + 1 : 0;
-    *end = *end < n ? *end : n;
-    *begin = *begin < *end ? *begin : *end;
+    const int64_t *p = (j->transposed ? j->y : j->x)->shape, *l = (j->transposed ? j->x : j->y)->shape;
+    return (struct nnconvlib){.n = n, .c = p[1], .h = p[2], .w = p[3], .out = l[1], .oh = l[2], .ow = l[3],
+                              .kh = j->w->shape[2], .kw = j->w->shape[3], .stride = j->stride,
+                              .padding = j->padding, .groups = j->groups, .kind = (int32_t)kind, .add = add,
+                              .half = j->nn->half};
 }
 
-/* cols [c kh kw] rows of oh ow numbers, `ld` apart, from x [c, h, w]; zeros outside. */
-static NN_WIDE void unfold(const struct fold *f, float *cols, int64_t ld, const float *x)
+static int64_t part_samples(const struct conv_job *j, int part)
 {
-    for (int64_t row = 0; row < f->c * f->kh * f->kw; row++) {
-        int64_t kx = row % f->kw, ky = row / f->kw % f->kh, c = row / (f->kw * f->kh), x0, x1;
-        inside(f->ow, f->w, f->stride, kx - f->padding, &x0, &x1);
-        for (int64_t oy = 0; oy < f->oh; oy++) {
-            float *to = cols + row * ld + oy * f->ow;
-            int64_t iy = oy * f->stride - f->padding + ky;
-            if (iy < 0 || iy >= f->h) {
-                memset(to, 0, (size_t)f->ow * sizeof *to);
-                continue;
-            }
-            const float *from = x + (c * f->h + iy) * f->w + kx - f->padding;
-            for (int64_t ox = 0; ox < x0; ox++)
-                to[ox] = 0;
-            if (f->stride == 1)
-                memcpy(to + x0, from + x0, (size_t)(x1 - x0) * sizeof *to);
-            else
-                for (int64_t ox = x0; ox < x1; ox++)
-                    to[ox] = from[ox * f->stride];
-            for (int64_t ox = x1; ox < f->ow; ox++)
-                to[ox] = 0;
-        }
-    }
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    return r.end - r.begin;
 }
 
-/* x [c, h, w] += the columns, each to where it came from. */
-static NN_WIDE void fold_add(const struct fold *f, float *x, const float *cols, int64_t ld)
+/* Weights as runs of a kind want them, once for all parts. */
+static void lay_out_weights(struct conv_job *j, enum nnconvlib_kind kind, bool add)
 {
-    for (int64_t row = 0; row < f->c * f->kh * f->kw; row++) {
-        int64_t kx = row % f->kw, ky = row / f->kw % f->kh, c = row / (f->kw * f->kh), x0, x1;
-        inside(f->ow, f->w, f->stride, kx - f->padding, &x0, &x1);
-        for (int64_t oy = 0; oy < f->oh; oy++) {
-            const float *from = cols + row * ld + oy * f->ow;
-            int64_t iy = oy * f->stride - f->padding + ky;
-            if (iy < 0 || iy >= f->h)
-                continue;
-            float *to = x + (c * f->h + iy) * f->w + kx - f->padding;
-            if (f->stride == 1)
-                for (int64_t ox = x0; ox < x1; ox++)
-                    to[ox] += from[ox];
-            else
-                for (int64_t ox = x0; ox < x1; ox++)
-                    to[ox * f->stride] += from[ox];
-        }
+    int n_sizes = 0;
+    memset(j->n_inside, 0, sizeof j->n_inside);
+    for (int p = 0; p < j->nn->n_parts; p++) {
+        int64_t n = part_samples(j, p);
+        if (n == 0 || n == j->n_inside[0] || n == j->n_inside[1])
+            continue;
+        ASSERT(n_sizes < PART_SIZES);
+        struct nnconvlib lib = lib_of(j, n, kind, add);
+        j->n_inside[n_sizes] = n;
+        j->inside[n_sizes] = nn_take(j->nn, (size_t)nnconvlib_weight_floats(&lib) * sizeof(float));
+        nnconvlib_weights(&lib, j->inside[n_sizes++], j->w->data);
     }
 }
 
@@ -83,162 +61,95 @@ static NN_WIDE void add_bias(float *y, const struct nn_tensor *b, int64_t channe
 
 static void bias_back(float *db, const float *g, int64_t channels, int64_t area)
 {
-    for (int64_t c = 0; db != NULL && c < channels; c++) {
+    for (int64_t c = 0; db != NULL && c < channels; c++)
         db[c] += (float)nnrows_sum(g + c * area, area);
-    }
 }
 
-static struct fold fold_of(const struct conv_job *j)
+/* A part of `from` through the weights into `to`: the way there, or with gradients the way back. */
+static void run_part(const struct conv_job *j, int part, enum nnconvlib_kind kind, bool add,
+                     const float *from, float *to)
 {
-    return (struct fold){j->x->shape[1] / j->groups, j->x->shape[2], j->x->shape[3], j->kh, j->kw,
-                         j->stride, j->padding, j->y->shape[2], j->y->shape[3]};
-}
-
-/* Pictures that share a product: small ones make too few columns alone. */
-static int64_t pictures_together(int64_t area, int64_t left)
-{
-    enum { COLUMNS = 256 };
-    int64_t n = area >= COLUMNS ? 1 : COLUMNS / area;
-    return n < left ? n : left;
-}
-
-/* What lies picture by picture, [n][rows, area] `step` apart, as one matrix [rows, n area]; and back. */
-static void side_by_side(float *out, const float *in, int64_t n, int64_t step, int64_t rows, int64_t area)
-{
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(out + (r * n + i) * area, in + i * step + r * area, (size_t)area * sizeof *out);
-}
-
-static void apart(float *out, const float *in, int64_t n, int64_t step, int64_t rows, int64_t area)
-{
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(out + i * step + r * area, in + (r * n + i) * area, (size_t)area * sizeof *out);
-}
-
-/* A group of the channels of n pictures from s on: their places in x and in y. */
-struct conv_group {
-    const struct conv_job *j;
-    const struct fold *f;
-    int part;
-    int64_t s, n, g, out, k, area;
-    float *cols, *lines;        /* scratch: [k, n area], [out, n area] */
-};
-
-static struct conv_group conv_group_of(const struct conv_job *j, const struct fold *f, int part)
-{
-    struct conv_group c = {.j = j, .f = f, .part = part, .out = j->w->shape[0] / j->groups,
-                           .k = f->c * f->kh * f->kw, .area = f->oh * f->ow};
-    struct nn_range r = nn_part(j->nn, j->x, part);
-    int64_t n = pictures_together(c.area, r.end - r.begin);
-    c.cols = nn_scratch(j->nn, part, (c.k + c.out) * n * c.area);
-    c.lines = c.cols + c.k * n * c.area;
-    return c;
-}
-
-static void unfold_group(const struct conv_group *c, const float *x)
-{
-    int64_t each = c->f->c * c->f->h * c->f->w;
-    for (int64_t i = 0; i < c->n; i++)
-        unfold(c->f, c->cols + i * c->area, c->n * c->area,
-               x + ((c->s + i) * c->j->groups + c->g) * each);
-}
-
-static void conv_group(const struct conv_group *c)
-{
-    const struct conv_job *j = c->j;
-    int64_t columns = c->n * c->area;
-    float *y = j->y->data + (c->s * j->groups + c->g) * c->out * c->area;
-    unfold_group(c, j->x->data);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)c->out, (int)columns, (int)c->k, 1,
-                j->w->data + c->g * c->out * c->k, (int)c->k, c->cols, (int)columns, 0,
-                c->n > 1 ? c->lines : y, (int)columns);
-    if (c->n > 1)
-        apart(y, c->lines, c->n, j->groups * c->out * c->area, c->out, c->area);
+    int64_t n = part_samples(j, part);
+    if (n == 0)
+        return;
+    struct nnconvlib lib = lib_of(j, n, kind, add);
+    nnconvlib_run(&lib, from, j->inside[n == j->n_inside[0] ? 0 : 1], to,
+                  nn_scratch(j->nn, part, nnconvlib_room(&lib)));
 }
 
 static void conv_part(void *ctx, int part)
 {
     const struct conv_job *j = ctx;
-    struct fold f = fold_of(j);
     struct nn_range r = nn_part(j->nn, j->x, part);
-    struct conv_group c = conv_group_of(j, &f, part);
-    for (c.s = r.begin; c.s < r.end; c.s += c.n) {
-        c.n = pictures_together(c.area, r.end - c.s);
-        for (c.g = 0; c.g < j->groups; c.g++)
-            conv_group(&c);
-    }
+    int64_t area = j->y->shape[2] * j->y->shape[3];
+    run_part(j, part, j->transposed ? NNCONVLIB_BACK : NNCONVLIB_FORWARD, false,
+             j->x->data + r.begin * nn_row(j->x), j->y->data + r.begin * nn_row(j->y));
     for (int64_t s = r.begin; s < r.end; s++)
-        add_bias(j->y->data + s * j->y->shape[1] * c.area, j->b, j->y->shape[1], c.area);
+        add_bias(j->y->data + s * nn_row(j->y), j->b, j->y->shape[1], area);
 }
 
-static void conv_group_back(const struct conv_group *c)
-{
-    const struct conv_job *j = c->j;
-    const struct fold *f = c->f;
-    int64_t columns = c->n * c->area, each = f->c * f->h * f->w;
-    const float *gy = j->y->grad + (c->s * j->groups + c->g) * c->out * c->area;
-    if (c->n > 1) {
-        side_by_side(c->lines, gy, c->n, j->groups * c->out * c->area, c->out, c->area);
-        gy = c->lines;
-    }
-    if (j->w->grad != NULL) {
-        unfold_group(c, j->x->data);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)c->out, (int)c->k, (int)columns, 1, gy,
-                    (int)columns, c->cols, (int)columns, 1,
-                    nn_grad_part(j->w, c->part) + c->g * c->out * c->k, (int)c->k);
-    }
-    if (j->x->grad == NULL)
-        return;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)c->k, (int)columns, (int)c->out, 1,
-                j->w->data + c->g * c->out * c->k, (int)c->k, gy, (int)columns, 0, c->cols, (int)columns);
-    for (int64_t i = 0; i < c->n; i++)
-        fold_add(f, j->x->grad + ((c->s + i) * j->groups + c->g) * each, c->cols + i * c->area, columns);
-}
-
-static void conv_back_part(void *ctx, int part)
+static void conv_back_x(void *ctx, int part)
 {
     const struct conv_job *j = ctx;
-    struct fold f = fold_of(j);
     struct nn_range r = nn_part(j->nn, j->x, part);
-    struct conv_group c = conv_group_of(j, &f, part);
-    int64_t channels = j->y->shape[1];
-    float *db = j->b != NULL ? nn_grad_part(j->b, part) : NULL;
-    for (c.s = r.begin; c.s < r.end; c.s += c.n) {
-        c.n = pictures_together(c.area, r.end - c.s);
-        for (c.g = 0; c.g < j->groups; c.g++)
-            conv_group_back(&c);
-    }
-    for (int64_t s = r.begin; s < r.end; s++)
-        bias_back(db, j->y->grad + s * channels * c.area, channels, c.area);
+    run_part(j, part, j->transposed ? NNCONVLIB_FORWARD : NNCONVLIB_BACK, !j->fresh_x,
+             j->y->grad + r.begin * nn_row(j->y), j->x->grad + r.begin * nn_row(j->x));
 }
 
-static struct conv_job conv_of_node(struct nn *nn, const struct nn_node *n)
+static void conv_back_w(void *ctx, int part)
 {
-    struct conv_job j = {nn, n->in[0], n->in[1], n->in[2], n->out, n->in[1]->shape[2],
-                         n->in[1]->shape[3], n->i[0], n->i[1], n->i[2]};
-    nn_grad(nn, j.x);
-    nn_grad(nn, j.w);
-    nn_grad(nn, j.b);
-    return j;
+    const struct conv_job *j = ctx;
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    float *dw = nn_grad_part(j->w, part);
+    const float *x = j->x->data + r.begin * nn_row(j->x), *g = j->y->grad + r.begin * nn_row(j->y);
+    if (r.end > r.begin) {
+        struct nnconvlib lib = lib_of(j, r.end - r.begin, NNCONVLIB_WEIGHTS, !j->fresh_w);
+        nnconvlib_run(&lib, j->transposed ? g : x, j->transposed ? x : g, dw,
+                      nn_scratch(j->nn, part, nnconvlib_room(&lib)));
+    } else if (j->fresh_w) {
+        memset(dw, 0, (size_t)j->w->n * sizeof *dw);
+    }
+}
+
+static void conv_back_bias(void *ctx, int part)
+{
+    const struct conv_job *j = ctx;
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    for (int64_t s = r.begin; s < r.end; s++)
+        bias_back(nn_grad_part(j->b, part), j->y->grad + s * nn_row(j->y), j->y->shape[1],
+                  j->y->shape[2] * j->y->shape[3]);
 }
 
 static void conv_backward(struct nn *nn, const struct nn_node *node)
 {
-    struct conv_job j = conv_of_node(nn, node);
-    nn_parts(nn, conv_back_part, &j);
+    struct conv_job j = {.nn = nn, .x = node->in[0], .w = node->in[1], .b = node->in[2], .y = node->out,
+                         .stride = node->i[0], .padding = node->i[1], .groups = node->i[2],
+                         .transposed = node->i[3] != 0};
+    if (j.w->wants_grad) {
+        j.fresh_w = nn_grad_fresh(nn, j.w);
+        nn_parts(nn, conv_back_w, &j);
+    }
+    if (nn_grad(nn, j.b) != NULL)
+        nn_parts(nn, conv_back_bias, &j);
+    if (!j.x->wants_grad)
+        return;
+    j.fresh_x = nn_grad_fresh(nn, j.x);
+    lay_out_weights(&j, j.transposed ? NNCONVLIB_FORWARD : NNCONVLIB_BACK, !j.fresh_x);
+    nn_parts(nn, conv_back_x, &j);
 }
 
-static void record_conv(struct nn *nn, const struct conv_job *j,
-                        void (*backward)(struct nn *, const struct nn_node *))
+static struct nn_tensor *run_conv(struct conv_job *j)
 {
-    struct nn_node *node = nn_record(nn, j->y, backward, j->x, j->w, j->b);
+    lay_out_weights(j, j->transposed ? NNCONVLIB_BACK : NNCONVLIB_FORWARD, false);
+    nn_parts(j->nn, conv_part, j);
+    struct nn_node *node = nn_record(j->nn, j->y, conv_backward, j->x, j->w, j->b);
     if (node != NULL) {
         node->i[0] = j->stride;
         node->i[1] = j->padding;
         node->i[2] = j->groups;
+        node->i[3] = j->transposed;
     }
+    return j->y;
 }
 
 struct nn_tensor *nn_conv2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, struct nn_tensor *b,
@@ -248,111 +159,9 @@ struct nn_tensor *nn_conv2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor
     int64_t oh = (x->shape[2] + 2 * padding - w->shape[2]) / stride + 1;
     int64_t ow = (x->shape[3] + 2 * padding - w->shape[3]) / stride + 1;
     struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){x->shape[0], w->shape[0], oh, ow});
-    struct conv_job j = {nn, x, w, b, y, w->shape[2], w->shape[3], stride, padding, groups};
-    nn_parts(nn, conv_part, &j);
-    record_conv(nn, &j, conv_backward);
-    return y;
-}
-
-/* --- transposed: the picture side is y */
-
-static struct fold transposed_fold(const struct conv_job *j)
-{
-    return (struct fold){j->y->shape[1], j->y->shape[2], j->y->shape[3], j->kh, j->kw,
-                         j->stride,      j->padding,     j->x->shape[2], j->x->shape[3]};
-}
-
-/* n pictures from s on: x side by side, or apart again. */
-struct transposed { const struct conv_job *j; const struct fold *f; int part;
-                    int64_t s, n, in, k, area, out_area; float *cols, *lines; };
-
-static struct transposed transposed_of(const struct conv_job *j, const struct fold *f, int part)
-{
-    struct transposed t = {.j = j, .f = f, .part = part, .in = j->x->shape[1], .k = f->c * f->kh * f->kw,
-                           .area = f->oh * f->ow, .out_area = f->h * f->w};
-    struct nn_range r = nn_part(j->nn, j->x, part);
-    int64_t n = pictures_together(t.area, r.end - r.begin);
-    t.cols = nn_scratch(j->nn, part, (t.k + t.in) * n * t.area);
-    t.lines = t.cols + t.k * n * t.area;
-    return t;
-}
-
-static const float *transposed_lines(const struct transposed *t)
-{
-    const float *x = t->j->x->data + t->s * t->in * t->area;
-    if (t->n == 1)
-        return x;
-    side_by_side(t->lines, x, t->n, t->in * t->area, t->in, t->area);
-    return t->lines;
-}
-
-static void transposed_some(const struct transposed *t)
-{
-    const struct conv_job *j = t->j;
-    int64_t columns = t->n * t->area, each = t->f->c * t->out_area;
-    float *y = j->y->data + t->s * each;
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)t->k, (int)columns, (int)t->in, 1, j->w->data,
-                (int)t->k, transposed_lines(t), (int)columns, 0, t->cols, (int)columns);
-    memset(y, 0, (size_t)(t->n * each) * sizeof *y);
-    for (int64_t i = 0; i < t->n; i++) {
-        fold_add(t->f, y + i * each, t->cols + i * t->area, columns);
-        add_bias(y + i * each, j->b, t->f->c, t->out_area);
-    }
-}
-
-static void transposed_part(void *ctx, int part)
-{
-    const struct conv_job *j = ctx;
-    struct fold f = transposed_fold(j);
-    struct nn_range r = nn_part(j->nn, j->x, part);
-    struct transposed t = transposed_of(j, &f, part);
-    for (t.s = r.begin; t.s < r.end; t.s += t.n) {
-        t.n = pictures_together(t.area, r.end - t.s);
-        transposed_some(&t);
-    }
-}
-
-static void transposed_some_back(const struct transposed *t)
-{
-    const struct conv_job *j = t->j;
-    int64_t columns = t->n * t->area, each = t->f->c * t->out_area;
-    const float *g = j->y->grad + t->s * each;
-    for (int64_t i = 0; i < t->n; i++)
-        unfold(t->f, t->cols + i * t->area, columns, g + i * each);
-    if (j->w->grad != NULL)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->in, (int)t->k, (int)columns, 1,
-                    transposed_lines(t), (int)columns, t->cols, (int)columns, 1,
-                    nn_grad_part(j->w, t->part), (int)t->k);
-    if (j->x->grad == NULL)
-        return;
-    float *dx = j->x->grad + t->s * t->in * t->area;
-    if (t->n > 1)
-        side_by_side(t->lines, dx, t->n, t->in * t->area, t->in, t->area);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)t->in, (int)columns, (int)t->k, 1,
-                j->w->data, (int)t->k, t->cols, (int)columns, 1, t->n > 1 ? t->lines : dx, (int)columns);
-    if (t->n > 1)
-        apart(dx, t->lines, t->n, t->in * t->area, t->in, t->area);
-}
-
-static void transposed_back_part(void *ctx, int part)
-{
-    const struct conv_job *j = ctx;
-    struct fold f = transposed_fold(j);
-    struct nn_range r = nn_part(j->nn, j->x, part);
-    struct transposed t = transposed_of(j, &f, part);
-    float *db = j->b != NULL ? nn_grad_part(j->b, part) : NULL;
-    for (t.s = r.begin; t.s < r.end; t.s += t.n) {
-        t.n = pictures_together(t.area, r.end - t.s);
-        transposed_some_back(&t);
-    }
-    for (int64_t s = r.begin; s < r.end; s++)
-        bias_back(db, j->y->grad + s * f.c * t.out_area, f.c, t.out_area);
-}
-
-static void transposed_backward(struct nn *nn, const struct nn_node *node)
-{
-    struct conv_job j = conv_of_node(nn, node);
-    nn_parts(nn, transposed_back_part, &j);
+    struct conv_job j = {.nn = nn, .x = x, .w = w, .b = b, .y = y, .stride = stride, .padding = padding,
+                         .groups = groups};
+    return run_conv(&j);
 }
 
 struct nn_tensor *nn_conv_transpose2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w,
@@ -362,10 +171,9 @@ struct nn_tensor *nn_conv_transpose2d(struct nn *nn, struct nn_tensor *x, struct
     int64_t oh = (x->shape[2] - 1) * stride - 2 * padding + w->shape[2] + output_padding;
     int64_t ow = (x->shape[3] - 1) * stride - 2 * padding + w->shape[3] + output_padding;
     struct nn_tensor *y = nn_new(nn, 4, (const int64_t[]){x->shape[0], w->shape[1], oh, ow});
-    struct conv_job j = {nn, x, w, b, y, w->shape[2], w->shape[3], stride, padding, 1};
-    nn_parts(nn, transposed_part, &j);
-    record_conv(nn, &j, transposed_backward);
-    return y;
+    struct conv_job j = {.nn = nn, .x = x, .w = w, .b = b, .y = y, .stride = stride, .padding = padding,
+                         .groups = 1, .transposed = true};
+    return run_conv(&j);
 }
 
 /* --- resizing: each y is a fixed mix of a few x; planes [b c] are independent */

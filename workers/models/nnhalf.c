@@ -1,10 +1,9 @@
 #include "workers/models/nnhalf.h"
 
 #include "proto/err.h"
+#include "workers/models/nnlibrary.h"
 #include "workers/models/nnrows.h"
 
-#include <dnnl.h>
-#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +24,9 @@ struct prepared { struct shape shape; dnnl_primitive_t run; dnnl_memory_t a, b, 
 
 /* A thread's table: open addresses, full when a model has more shapes than any known one. */
 enum { TABLE = 1024 };
-struct table { struct table *next; dnnl_stream_t stream; int used; struct prepared entry[TABLE]; };
+struct table { struct table *next; int used; struct prepared entry[TABLE]; };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static dnnl_engine_t engine;            /* of the process */
 static struct table *tables;            /* of all threads, so that they can be found */
 static _Thread_local struct table *mine;
 
@@ -39,9 +37,6 @@ static struct table *table_of_thread(void)
     struct table *t = calloc(1, sizeof *t);
     ASSERT(t != NULL);
     pthread_mutex_lock(&lock);
-    if (engine == NULL)
-        ASSERT(dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success);
-    ASSERT(dnnl_stream_create(&t->stream, engine, dnnl_stream_default_flags) == dnnl_success);
     t->next = tables;
     tables = t;
     pthread_mutex_unlock(&lock);
@@ -67,12 +62,12 @@ static bool describe(matrix_desc *d, int64_t rows, int64_t cols, dnnl_data_type_
 }
 static bool keep(dnnl_memory_t *m, matrix_desc *d)
 {
-    return dnnl_memory_create(m, *d, engine, DNNL_MEMORY_NONE) == dnnl_success;
+    return dnnl_memory_create(m, *d, nnlibrary_engine(), DNNL_MEMORY_NONE) == dnnl_success;
 }
 static bool prepare_matmul(dnnl_primitive_desc_t *p, matrix_desc *a, matrix_desc *b, matrix_desc *c,
                            dnnl_primitive_attr_t attr)
 {
-    return dnnl_matmul_primitive_desc_create(p, engine, *a, *b, NULL, *c, attr) == dnnl_success;
+    return dnnl_matmul_primitive_desc_create(p, nnlibrary_engine(), *a, *b, NULL, *c, attr) == dnnl_success;
 }
 static void forget(matrix_desc *d) { dnnl_memory_desc_destroy(*d); }
 static bool append_sum(dnnl_post_ops_t ops)
@@ -89,14 +84,14 @@ static bool describe(matrix_desc *d, int64_t rows, int64_t cols, dnnl_data_type_
 }
 static bool keep(dnnl_memory_t *m, matrix_desc *d)
 {
-    return dnnl_memory_create(m, d, engine, DNNL_MEMORY_NONE) == dnnl_success;
+    return dnnl_memory_create(m, d, nnlibrary_engine(), DNNL_MEMORY_NONE) == dnnl_success;
 }
 static bool prepare_matmul(dnnl_primitive_desc_t *p, matrix_desc *a, matrix_desc *b, matrix_desc *c,
                            dnnl_primitive_attr_t attr)
 {
     dnnl_matmul_desc_t d;
     return dnnl_matmul_desc_init(&d, a, b, NULL, c) == dnnl_success &&
-           dnnl_primitive_desc_create(p, &d, attr, engine, NULL) == dnnl_success;
+           dnnl_primitive_desc_create(p, &d, attr, nnlibrary_engine(), NULL) == dnnl_success;
 }
 static void forget(matrix_desc *d) { (void)d; }
 static bool append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1) == dnnl_success; }
@@ -151,16 +146,13 @@ void nnhalf_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16
 {
     struct table *t = table_of_thread();
     const struct shape s = {m, n, k, lda, ldb, ldc, ta, tb, add, 0};
-    int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
-    if (threads > 1)
-        omp_set_num_threads(1);
+    int threads = nnlibrary_begin();
     struct prepared *p = find(t, &s);
     dnnl_memory_set_data_handle(p->a, (void *)(uintptr_t)a);
     dnnl_memory_set_data_handle(p->b, (void *)(uintptr_t)b);
     dnnl_memory_set_data_handle(p->c, c);
     const dnnl_exec_arg_t args[3] = {{DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->c}};
-    ASSERT(dnnl_primitive_execute(p->run, t->stream, 3, args) == dnnl_success);
-    ASSERT(dnnl_stream_wait(t->stream) == dnnl_success);
-    if (threads > 1)
-        omp_set_num_threads(threads);
+    ASSERT(dnnl_primitive_execute(p->run, nnlibrary_stream(), 3, args) == dnnl_success);
+    ASSERT(dnnl_stream_wait(nnlibrary_stream()) == dnnl_success);
+    nnlibrary_end(threads);
 }
