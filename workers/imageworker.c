@@ -285,15 +285,21 @@ static int get_prompt(struct imageworker *w, const uint32_t *ids, size_t n, stru
     return promptcache_get(&w->prompts, w->pipe, &w->nn, ids, (int)n, out, err);
 }
 
+/* A share of the way from the prompt to another; or, with a third, along the way from that to the other. */
 static int mix_prompts(struct imageworker *w, struct imageslot *s, struct err *err)
 {
-    struct prompt *to;
-    TRY(get_prompt(w, s->task->ids_to, s->task->n_ids_to, &to, err));
-    float share = (float)s->task->prompt_mix;
-    for (int64_t i = 0; i < imagepipe_prompt_floats(w->pipe); i++)
-        s->mixed[i] = (1 - share) * s->prompt->values[i] + share * to->values[i];
+    const Muster__ImageTask *t = s->task;
+    struct prompt *to, *from = NULL;
+    float share = (float)t->prompt_mix;
+    TRY(get_prompt(w, t->ids_to, t->n_ids_to, &to, err));
+    int rc = t->n_ids_from > 0 ? get_prompt(w, t->ids_from, t->n_ids_from, &from, err) : ERR_OK;
+    for (int64_t i = 0; i < imagepipe_prompt_floats(w->pipe) && rc == ERR_OK; i++)
+        s->mixed[i] = from != NULL ? s->prompt->values[i] + share * (to->values[i] - from->values[i])
+                                   : (1 - share) * s->prompt->values[i] + share * to->values[i];
     promptcache_put(to);
-    return ERR_OK;
+    if (from != NULL)
+        promptcache_put(from);
+    return rc;
 }
 
 static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *err)

@@ -142,6 +142,8 @@ static void fill_numbers(Muster__ImageTask *t, const struct picturejob *j, int k
     if (p.prompt_mix > 0) {
         t->ids_to = j->to_token;
         t->n_ids_to = (size_t)j->n_to_token;
+        t->ids_from = j->from_token;
+        t->n_ids_from = (size_t)j->n_from_token;
     }
 }
 

@@ -11,7 +11,7 @@ enum { OPT_PROMPTS = 0x4000, OPT_NEGATIVE, OPT_SEED, OPT_SIZE, OPT_STEPS, OPT_SA
        OPT_RESCALE, OPT_SPACING, OPT_SIGMAS, OPT_SHIFT, OPT_ETA, OPT_NAME, OPT_SHARDS, OPT_RESUME,
        OPT_TIME_LIMIT, OPT_DRY_RUN, OPT_GRID, OPT_LIKE, OPT_INIT, OPT_STRENGTH, OPT_MASK, OPT_VARY,
        OPT_TO, OPT_TO_SEED, OPT_PROMPT_IDS, OPT_PARALLEL, OPT_THREADS, OPT_BATCH, OPT_CLASS,
-       OPT_TRUNCATION };
+       OPT_TRUNCATION, OPT_EDIT };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Pictures:", 1},
@@ -44,6 +44,8 @@ static const struct argp_option options[] = {
     {"mask", OPT_MASK, "PNG", 0, "Paint anew only where this is white", 3},
     {"vary", OPT_VARY, "X", 0, "n variations of the seed's picture, 0 to 1 far from it", 3},
     {"to", OPT_TO, "PROMPT", 0, "A strip of n pictures from the prompt to this one", 3},
+    {"edit", OPT_EDIT, "A -> B", 0, "Moves as from caption A to caption B (as 'a red car -> a blue car'): the "
+     "whole way, or with -n 2 and more a strip", 3},
     {"to-seed", OPT_TO_SEED, "N", 0, "A strip of n pictures from the seed to this one", 3},
     {NULL, 0, NULL, 0, "Output:", 4},
     {"out", 'o', "FOLDER", 0, "Where pictures go; NAME.png for a single one (default: named after "
@@ -108,6 +110,24 @@ static error_t size_of(struct imagine_args *a, const char *text)
     return EINVAL;
 }
 
+/* "a red car -> a blue car" */
+static error_t edit_of(struct imagine_args *a, const char *text)
+{
+    const char *arrow = strstr(text, "->");
+    size_t n = arrow != NULL ? (size_t)(arrow - text) : 0;
+    while (n > 0 && text[n - 1] == ' ')
+        n--;
+    const char *to = arrow != NULL ? arrow + 2 + strspn(arrow + 2, " ") : "";
+    if (n == 0 || *to == '\0') {
+        err_set(a->err, ERR_INVAL, "--edit wants 'A -> B', two captions, not '%.60s'", text);
+        return EINVAL;
+    }
+    char *from = strndup(text, n);
+    error_t e = from == NULL ? ENOMEM : text_of(a, &a->job.from, from);
+    free(from);
+    return e != 0 ? e : text_of(a, &a->job.to, to);
+}
+
 /* Seconds, [H:]M:S, or numbers with h, m, s. */
 static error_t time_of(struct imagine_args *a, const char *text)
 {
@@ -155,6 +175,7 @@ static error_t parse_sampling(int key, char *arg, struct imagine_args *a)
     case OPT_MASK: return text_of(a, &j->mask, arg);
     case OPT_VARY: return number_of(a, "--vary", arg, 0, 1, &j->vary);
     case OPT_TO: return text_of(a, &j->to, arg);
+    case OPT_EDIT: return edit_of(a, arg);
     case OPT_TO_SEED: return seed_of(a, "--to-seed", arg, &j->seed_to);
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -230,8 +251,12 @@ int imagineargs_check(void *options_, struct err *err)
     if (j->strength > 0 && j->init == NULL && a->prompts == NULL)
         return err_set(err, ERR_INVAL, "--strength goes with --init");
     j->strip = j->to != NULL || j->seed_to >= 0;
+    if (j->from != NULL && j->n == 1 && j->seed_to < 0) {
+        j->strip = false;
+        j->prompt_mix = 1;
+    }
     if (j->strip && (j->n < 2 || j->vary > 0))
-        return err_set(err, ERR_INVAL, "a strip (--to, --to-seed) wants -n 2 or more, and no --vary");
+        return err_set(err, ERR_INVAL, "a strip (--to, --edit, --to-seed) wants -n 2 or more, and no --vary");
     return ERR_OK;
 }
 

@@ -22,8 +22,8 @@ void picturejob_init(struct picturejob *j)
 
 static void texts_of(struct picturejob *j, char **out[PICTUREJOB_TEXTS])
 {
-    char **all[PICTUREJOB_TEXTS] = {&j->prompt, &j->negative, &j->to, &j->sampler, &j->spacing,
-                                    &j->sigmas, &j->init, &j->mask, &j->ids};
+    char **all[PICTUREJOB_TEXTS] = {&j->prompt, &j->negative, &j->to, &j->from, &j->sampler,
+                                    &j->spacing, &j->sigmas, &j->init, &j->mask, &j->ids};
     memcpy(out, all, sizeof all);
 }
 
@@ -36,6 +36,7 @@ void picturejob_free(struct picturejob *j)
     free(j->token);
     free(j->negative_token);
     free(j->to_token);
+    free(j->from_token);
     memset(j, 0, sizeof *j);
 }
 
@@ -54,8 +55,8 @@ int picturejob_copy(struct picturejob *out, const struct picturejob *j, struct e
     char **from[PICTUREJOB_TEXTS], **to[PICTUREJOB_TEXTS];
     struct picturejob source = *j;
     *out = *j;
-    out->token = out->negative_token = out->to_token = NULL;
-    out->n_token = out->n_negative_token = out->n_to_token = 0;
+    out->token = out->negative_token = out->to_token = out->from_token = NULL;
+    out->n_token = out->n_negative_token = out->n_to_token = out->n_from_token = 0;
     texts_of(&source, from);
     texts_of(out, to);
     for (int i = 0; i < PICTUREJOB_TEXTS; i++)
@@ -210,9 +211,9 @@ static int text_key(struct reader *r, const char *key, const json_t *v, bool *kn
 {
     struct picturejob *j = r->j;
     const struct { const char *key; char **at; } rows[] = {
-        {"prompt", &j->prompt}, {"negative", &j->negative}, {"to", &j->to}, {"sampler", &j->sampler},
-        {"spacing", &j->spacing}, {"sigmas", &j->sigmas}, {"init", &j->init}, {"mask", &j->mask},
-        {"ids", &j->ids}};
+        {"prompt", &j->prompt}, {"negative", &j->negative}, {"to", &j->to}, {"from", &j->from},
+        {"sampler", &j->sampler}, {"spacing", &j->spacing}, {"sigmas", &j->sigmas}, {"init", &j->init},
+        {"mask", &j->mask}, {"ids", &j->ids}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (strcmp(rows[i].key, key) == 0) {
             *known = true;
@@ -389,6 +390,7 @@ static json_t *shared_json(const struct picturejob *j)
     put_text(o, "prompt", j->prompt);
     put_text(o, "negative", j->negative);
     put_text(o, "to", j->to);
+    put_text(o, "from", j->from);
     put_text(o, "ids", j->ids);
     put_text(o, "sampler", j->sampler);
     put_text(o, "spacing", j->spacing);
@@ -466,8 +468,10 @@ static json_t *record_json(const struct picturejob *j, int k, const char *model,
         json_object_set_new(o, "mix", json_real(p.mix));
     }
     put_number(o, "prompt_mix", p.prompt_mix, 0);
-    if (p.prompt_mix == 0)
+    if (p.prompt_mix == 0) {
         json_object_del(o, "to");
+        json_object_del(o, "from");
+    }
     /* where they lay is nobody's business; what they showed is */
     json_object_del(o, "init");
     json_object_del(o, "mask");

@@ -17,11 +17,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PICTUREJOB_TEXTS = 9, PICTUREJOB_TEXT_MAX = 1 << 16 };
+enum { PICTUREJOB_TEXTS = 10, PICTUREJOB_TEXT_MAX = 1 << 16 };
 
 struct picturejob {
-    /* prompt, negative: NULL none. to: the prompt at a strip's other end. init, mask: PNG files. */
-    char *prompt, *negative, *to, *sampler, *spacing, *sigmas, *init, *mask, *ids;
+    /* prompt, negative: NULL none. to: the prompt at a strip's other end; with from, the prompt moves as
+     * from that one to this. init, mask: PNG files. */
+    char *prompt, *negative, *to, *from, *sampler, *spacing, *sigmas, *init, *mask, *ids;
     int64_t seed, seed_to;              /* -1: not given */
     int n, width, height, steps, label; /* width, height, steps 0 and label -1: not given */
     double guidance;                    /* < 0: not given */
@@ -36,8 +37,8 @@ struct picturejob {
     int line;                           /* of the prompts file; 0 none */
     int64_t first;                      /* task number of its picture 0 */
     /* token ids, made by the command before it runs: */
-    uint32_t *token, *negative_token, *to_token;
-    int n_token, n_negative_token, n_to_token;
+    uint32_t *token, *negative_token, *to_token, *from_token;
+    int n_token, n_negative_token, n_to_token, n_from_token;
 };
 
 struct picturejobs { struct picturejob *job; int n, cap; int64_t n_tasks; };

@@ -164,5 +164,7 @@ int picturetext_encode(struct picturetext *t, struct picturejob *j, struct err *
     TRY(j->ids != NULL ? encode_ids(t, j, err)
                        : encode_text(t, j, j->prompt, &j->token, &j->n_token, err));
     TRY(encode_text(t, j, j->negative, &j->negative_token, &j->n_negative_token, err));
-    return j->to != NULL ? encode_text(t, j, j->to, &j->to_token, &j->n_to_token, err) : ERR_OK;
+    if (j->to != NULL)
+        TRY(encode_text(t, j, j->to, &j->to_token, &j->n_to_token, err));
+    return j->from != NULL ? encode_text(t, j, j->from, &j->from_token, &j->n_from_token, err) : ERR_OK;
 }

@@ -1,5 +1,6 @@
 /* bench_train - samples per second of a training task, data in memory; peer: train_peers.py.
- *   bench_train TASK [--threads N] [--batch N] [--steps N] [--rounds N] [--length N] [--set KEY=VALUE]..
+ *   bench_train TASK [--threads N] [--batch N] [--steps N] [--rounds N] [--length N] [--vocab N]
+ *               [--set KEY=VALUE]..
  * Times rounds of steps after one round to warm up, and prints each round and the median. */
 #include "tests/bench/median.h"
 #include "tests/unit/rankteam.h"
@@ -12,7 +13,7 @@
 
 enum { ROUNDS_MAX = 64 };
 
-struct options { const char *task; int threads, batch, steps, rounds, length; json_t *config; };
+struct options { const char *task; int threads, batch, steps, rounds, length, vocab; json_t *config; };
 
 struct data { uint8_t *pixels; int32_t *ids, *wrong, *labels; uint64_t *sample; };
 
@@ -40,7 +41,7 @@ static void *made(size_t n, size_t each)
 /* One batch of anything: pictures, ids below the vocabulary, labels. */
 static struct train_batch fill(const struct options *o, struct data *d, struct train_tensor tensor[4])
 {
-    int64_t side = key(o, "side", 32), n = o->batch, vocab = key(o, "vocab", 1024);
+    int64_t side = key(o, "side", 32), n = o->batch, vocab = key(o, "vocab", o->vocab);
     size_t pixels = (size_t)(n * 3 * side * side), ids = (size_t)(n * o->length);
     uint32_t x = 1;
     *d = (struct data){made(pixels, 1), made(ids, 4), made(ids, 4), made((size_t)n, 4), made((size_t)n, 8)};
@@ -111,12 +112,12 @@ static void set_key(json_t *config, const char *text)
 int main(int argc, char **argv)
 {
     struct options o = {.task = argc > 1 ? argv[1] : "", .threads = 2, .batch = 32, .steps = 10, .rounds = 5,
-                        .length = 128, .config = json_object()};
+                        .length = 128, .vocab = 1024, .config = json_object()};
     for (int i = 2; i + 1 < argc; i += 2) {
         struct { const char *name; int *to; } number[] = {
             {"--threads", &o.threads}, {"--batch", &o.batch}, {"--steps", &o.steps}, {"--rounds", &o.rounds},
-            {"--length", &o.length}};
-        for (int k = 0; k < 5; k++)
+            {"--length", &o.length}, {"--vocab", &o.vocab}};
+        for (int k = 0; k < 6; k++)
             if (strcmp(argv[i], number[k].name) == 0)
                 *number[k].to = atoi(argv[i + 1]);
         if (strcmp(argv[i], "--set") == 0)

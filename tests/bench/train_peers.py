@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Samples per second of PyTorch for the models of bench_train: the same networks, batch, dtype f32.
 
-  train_peers.py llm|gan|diffusion [--threads N] [--batch N] [--steps N] [--rounds N] [--length N] [--compile]
+  train_peers.py llm|gan|captions [--threads N] [--batch N] [--steps N] [--rounds N] [--length N] [--compile]
 
-Prints each round and the median, as bench_train does; run both in turns.
+captions: the GAN told by the pooled captions of a frozen CLIP encoder, real pictures with wrong captions
+among the fakes (bench_train gan --set text_encoder=deploy/models/scenes-diffusion/text_encoder --length 24
+--vocab 600). Prints each round and the median, as bench_train does; run both in turns.
 """
 import argparse
 import statistics
@@ -65,11 +67,15 @@ class Up(nn.Module):
         return self.conv2(F.relu(self.cbn2(h, e))) + up(self.conv_sc(x))
 
 
+def told_by(classes, condition, pooled):
+    return nn.Linear(pooled, condition) if pooled else nn.Embedding(classes, condition)
+
+
 class Generator(nn.Module):
-    def __init__(self, widths=(128, 128, 64, 32), z=64, condition=64, classes=1):
+    def __init__(self, widths=(128, 128, 64, 32), z=64, condition=64, classes=1, pooled=0):
         super().__init__()
         self.first = widths[0]
-        self.embed = nn.Embedding(classes, condition)
+        self.embed = told_by(classes, condition, pooled)
         self.fc = nn.Linear(z + condition, widths[0] * 16)
         self.blocks = nn.ModuleList(Up(a, b, condition) for a, b in zip(widths, widths[1:]))
         self.bn_out = nn.BatchNorm2d(widths[-1])
@@ -99,35 +105,67 @@ class Down(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, widths=(32, 64, 128, 128), condition=64, classes=1):
+    def __init__(self, widths=(32, 64, 128, 128), condition=64, classes=1, pooled=0):
         super().__init__()
         pairs = list(zip((3,) + widths, widths))
         self.blocks = nn.ModuleList(Down(a, b, i == 0, i + 1 < len(pairs)) for i, (a, b) in enumerate(pairs))
         self.fc = spectral_norm(nn.Linear(widths[-1], 1))
-        self.embed = nn.Embedding(classes, condition)
+        self.embed = told_by(classes, condition, pooled)
         self.proj = spectral_norm(nn.Linear(condition, widths[-1], bias=False))
 
-    def forward(self, x, y):
+    def forward(self, x, y, wrong=None):
         for block in self.blocks:
             x = block(x)
         h = F.relu(x).sum((2, 3))
-        return self.fc(h) + (h * self.proj(self.embed(y))).sum(1, keepdim=True)
+        plain = self.fc(h)
+        logits = plain + (h * self.proj(self.embed(y))).sum(1, keepdim=True)
+        if wrong is None:
+            return logits
+        n = len(wrong)
+        return logits, plain[:n] + (h[:n] * self.proj(self.embed(wrong))).sum(1, keepdim=True)
 
 
-def gan(batch, length):
-    g, d = Generator(), Discriminator()
+def captions(batch, length):
+    return gan(batch, length, told=True)
+
+
+def text_encoder(batch, length):
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+    text = CLIPTextModelWithProjection(CLIPTextConfig(
+        vocab_size=650, hidden_size=96, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=length, projection_dim=96, bos_token_id=648, eos_token_id=649,
+        pad_token_id=649)).requires_grad_(False)
+    ids = torch.randint(0, 648, (2, batch, length))
+    ids[:, :, -1] = 649
+    return text, ids
+
+
+def gan(batch, length, told=False):
+    pooled = 96 if told else 0
+    g, d = Generator(pooled=pooled), Discriminator(pooled=pooled)
     real = torch.rand(batch, 3, 32, 32) * 2 - 1
-    y = torch.zeros(batch, dtype=torch.long)
+    y, wrong = torch.zeros(batch, dtype=torch.long), None
+    if told:
+        text, ids = text_encoder(batch, length)
+        run_text = torch.compile(text) if args.compile else text
     g_adam = torch.optim.Adam(g.parameters(), lr=2e-4, betas=(0.0, 0.9))
     d_adam = torch.optim.Adam(d.parameters(), lr=4e-4, betas=(0.0, 0.9))
     average = [p.detach().clone() for p in g.parameters()]
     run_g, run_d = (torch.compile(g), torch.compile(d)) if args.compile else (g, d)
 
     def step():
+        nonlocal y, wrong
         with torch.no_grad():
+            if told:
+                y, wrong = (run_text(input_ids=some).text_embeds for some in ids)
             fake = run_g(torch.randn(batch, 64), y)
-        logits = run_d(torch.cat([real, fake]), torch.cat([y, y]))
-        loss = F.relu(1 - logits[:batch]).mean() + F.relu(1 + logits[batch:]).mean()
+        logits = run_d(torch.cat([real, fake]), torch.cat([y, y]), wrong)
+        if told:
+            logits, on_wrong = logits
+            loss = F.relu(1 - logits[:batch]).mean() + 0.5 * F.relu(1 + logits[batch:]).mean()
+            loss = loss + 0.5 * F.relu(1 + on_wrong).mean()
+        else:
+            loss = F.relu(1 - logits[:batch]).mean() + F.relu(1 + logits[batch:]).mean()
         d_adam.zero_grad(set_to_none=True)
         loss.backward()
         d_adam.step()
@@ -143,7 +181,7 @@ def gan(batch, length):
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("task", choices=["llm", "gan"])
+parser.add_argument("task", choices=["llm", "gan", "captions"])
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--batch", type=int, default=32)
 parser.add_argument("--steps", type=int, default=10)
@@ -153,7 +191,7 @@ parser.add_argument("--compile", action="store_true")
 args = parser.parse_args()
 torch.set_num_threads(args.threads)
 torch.manual_seed(0)
-step = {"llm": llm, "gan": gan}[args.task](args.batch, args.length)
+step = {"llm": llm, "gan": gan, "captions": captions}[args.task](args.batch, args.length)
 rates = []
 for r in range(-1, args.rounds):
     start = time.perf_counter()

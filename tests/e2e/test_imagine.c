@@ -246,6 +246,39 @@ static void strips_and_variations(void **state)
     assert_int_equal(system(check), 0);
 }
 
+/* "red -> blue" found in two captions and moved along by a third: a strip begins with the plain picture, its
+ * last is what one picture alone gets, and each is made again from its own record. */
+static void edits(void **state)
+{
+    (void)state;
+    struct e2e_run r;
+    char check[1400];
+    remove_folder(place("edit"));
+    const char *plain = "--seed 3 --steps 3";
+    e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a car' %s --edit 'a red car -> a blue car' -n 3 -o '%s'",
+               model(), plain, place("edit"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a car' %s -o '%s/plain.png'", model(), plain, place("edit"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a car' %s --edit 'a red car->a blue car' -o '%s/whole.png'",
+               model(), plain, place("edit"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' --like '%s/000001.png' -o '%s/like.png'", model(),
+               place("edit"), place("edit"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    snprintf(check, sizeof check, "cd '%s' && cmp plain.png 000000.png && cmp whole.png 000002.png && "
+             "cmp like.png 000001.png && ! cmp -s 000000.png 000001.png && ! cmp -s 000001.png 000002.png",
+             place("edit"));
+    assert_int_equal(system(check), 0);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a car' --edit 'red' -o '%s'", model(), place("x.png"));
+    e2e_expect_error(&r, USAGE, "--edit wants 'A -> B'");
+    e2e_run_free(&r);
+}
+
 /* Generators of the fixtures, where they are: one by one or together, a strip, classes. */
 static void generators(void **state)
 {
@@ -587,7 +620,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_layout), cmocka_unit_test(like_another), cmocka_unit_test(tar_shards),
         cmocka_unit_test(pillow_reads_the_record), cmocka_unit_test(inspect_shows_the_record),
         cmocka_unit_test(seeds_count_up), cmocka_unit_test(first_pictures_and_masks),
-        cmocka_unit_test(strips_and_variations), cmocka_unit_test(generators),
+        cmocka_unit_test(strips_and_variations), cmocka_unit_test(edits), cmocka_unit_test(generators),
             cmocka_unit_test(time_limit_and_resume),
         cmocka_unit_test(sigusr1_ends_in_good_order), cmocka_unit_test(kills),
         cmocka_unit_test(two_runs_in_one_folder), cmocka_unit_test(bad_arguments),
