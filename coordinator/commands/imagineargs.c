@@ -44,8 +44,8 @@ static const struct argp_option options[] = {
     {"mask", OPT_MASK, "PNG", 0, "Paint anew only where this is white", 3},
     {"vary", OPT_VARY, "X", 0, "n variations of the seed's picture, 0 to 1 far from it", 3},
     {"to", OPT_TO, "PROMPT", 0, "A strip of n pictures from the prompt to this one", 3},
-    {"edit", OPT_EDIT, "A -> B", 0, "Moves as from caption A to caption B (as 'a red car -> a blue car'): the "
-     "whole way, or with -n 2 and more a strip", 3},
+    {"edit", OPT_EDIT, "A -> B", 0, "Moves as from caption A to B (as 'a red car -> a blue car'): the whole "
+     "way, or with -n 2 and more a strip", 3},
     {"to-seed", OPT_TO_SEED, "N", 0, "A strip of n pictures from the seed to this one", 3},
     {NULL, 0, NULL, 0, "Output:", 4},
     {"out", 'o', "FOLDER", 0, "Where pictures go; NAME.png for a single one (default: named after "
