@@ -396,7 +396,7 @@ static int serve(struct worker *w, const Muster__Envelope *m, int peer, struct e
     case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return serve_pictures(w, m, peer, err);
     case MUSTER__ENVELOPE__BODY_JOB: {
         struct workerjob job = {.comm = w->comm, .model = &w->model, .message = m->job,
-                                .allreduce = w->options->allreduce};
+                                .threads = w->facts.threads, .allreduce = w->options->allreduce};
         return workerjobs_run(&job, err);
     }
     default:

@@ -3,6 +3,7 @@
 #include "proto/wire.h"
 #include "workers/models/logitsfile.h"
 #include "workers/models/quantize.h"
+#include "workers/probe.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,10 +190,37 @@ static int job_kl(struct workerjob *job, struct results *out, struct err *err)
     return ERR_OK;
 }
 
+/* --- a network run once */
+
+/* Job "probe" model part in out isa refused blas-tiles threads; the last two are numbers. For each part run:
+ * its name -> its kind, then "" -> outputs of calls, calls left out, parameters, seconds. */
+static int job_probe(struct workerjob *job, struct results *out, struct err *err)
+{
+    char *const *a = job->message->args;
+    struct probe_report r;
+    if (job->message->n_args != 8)
+        return err_set(err, ERR_INVAL, "probe wants a model, a part, two files and the kernels to use");
+    int threads = atoi(a[7]);
+    struct probe_request q = {.model = a[0], .part = a[1], .in = a[2], .out = a[3], .isa = a[4],
+                              .refused = a[5], .blas_tiles = atoi(a[6]) != 0,
+                              .threads = threads > 0 ? threads : job->threads};
+    TRY(probe_run(&q, &r, err));
+    for (int i = 0; i < r.n; i++) {
+        const struct probe_part *p = &r.part[i];
+        char text[RESULT_TEXT];
+        snprintf(text, sizeof text, "%d of %d, %d, %llu, %.3f", p->outputs, p->calls, p->left_out,
+                 (unsigned long long)p->parameters, p->seconds);
+        add_result(out, p->name, p->kind);
+        add_result(out, "", text);
+    }
+    return ERR_OK;
+}
+
 static const struct job_row rows[] = {
     {"sums", job_sums},
     {"quantize", job_quantize},
     {"kl", job_kl},
+    {"probe", job_probe},
     {NULL, NULL},
 };
 

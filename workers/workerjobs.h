@@ -11,6 +11,7 @@ struct workerjob {
     struct comm *comm;
     struct workermodel *model;
     const Muster__Job *message;
+    int threads;                /* of this rank, where the job names none */
     int (*allreduce)(float *buf, int64_t n);
 };
 

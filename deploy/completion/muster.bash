@@ -18,7 +18,7 @@ _muster() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-} sub=
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        command="generate chat imagine upscale inspect tokenize logits perplexity kl bench quantize plan doctor train"
+        command="generate chat imagine upscale inspect tokenize logits probe perplexity kl bench quantize plan doctor train"
         mapfile -t COMPREPLY < <(compgen -W "$command --help --version" -- "$word")
         return
     fi
@@ -52,6 +52,9 @@ _muster() {
             return ;;
         --wire) mapfile -t COMPREPLY < <(compgen -W "f32 bf16 q8_0" -- "$word"); return ;;
         --as) mapfile -t COMPREPLY < <(compgen -W "prompt generated" -- "$word"); return ;;
+        --part)
+            mapfile -t COMPREPLY < <(compgen -W "transformer vae text_encoder text_encoder_2" -- "$word")
+            return ;;
         --type)
             mapfile -t COMPREPLY < <(compgen -W "f16 bf16 q8_0 q4_0 q4_k" -- "$word")
             return ;;

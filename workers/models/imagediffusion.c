@@ -87,8 +87,8 @@ static int mmdit_run(struct imagepart *p, struct nn *nn, const struct imagetenso
 const struct imagefamily imagefamily_mmdit = {
     .kind = "SD3Transformer2DModel", .role = IMAGE_DENOISER, .prefix = "mmdit", .open = mmdit_open,
     .run = mmdit_run,
-    .input = {{"in", NULL, true}, {"t", "t", true}, {"context", "text.hidden", true},
-              {"pooled", "text.text_embeds", true}}};
+    .input = {{"in", NULL, true}, {"t", "t", false}, {"context", "text.hidden", false},
+              {"pooled", "text.text_embeds", false}}};
 
 /* --- PixArt */
 
@@ -139,5 +139,6 @@ static int pixart_run(struct imagepart *p, struct nn *nn, const struct imagetens
 const struct imagefamily imagefamily_pixart = {
     .kind = "PixArtTransformer2DModel", .role = IMAGE_DENOISER, .prefix = "dit", .open = pixart_open,
     .run = pixart_run,
-    .input = {{"in", NULL, true}, {"t", "t", true}, {"context", "text.hidden", true}, {"mask", "mask", false},
-              {"resolution", "resolution", false}, {"aspect_ratio", "aspect_ratio", false}}};
+    .input = {{"in", NULL, true}, {"t", "t", false}, {"context", "text.hidden", false},
+              {"mask", "mask", false}, {"resolution", "resolution", false},
+              {"aspect_ratio", "aspect_ratio", false}}};

@@ -8,6 +8,7 @@
 
 const struct imagefamily *const imagefamilies[] = {
     &imagefamily_clip_projected, &imagefamily_clip, &imagefamily_mmdit, &imagefamily_pixart,
+    &imagefamily_dit,
     &imagefamily_dcgan_generator, &imagefamily_dcgan_discriminator, &imagefamily_resgan_generator,
     &imagefamily_resgan_discriminator, &imagefamily_rrdb, &imagefamily_srvgg, NULL,
 };
@@ -28,9 +29,17 @@ const struct imagefamily *imagefamily_of(const struct params *outline)
     return NULL;
 }
 
+static const char MISSING[] = " is missing";
+
 static int missing(const char *name, struct err *err)
 {
-    return err_set(err, ERR_INVAL, "the input %s is missing", name);
+    return err_set(err, ERR_INVAL, "the input %s%s", name, MISSING);
+}
+
+bool imageinput_missing(const struct err *err)
+{
+    size_t n = strlen(err->msg), k = strlen(MISSING);
+    return err->code == ERR_INVAL && n > k && strcmp(err->msg + n - k, MISSING) == 0;
 }
 
 /* "3 x 16 x ?" */

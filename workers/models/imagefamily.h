@@ -6,21 +6,21 @@
 
 #include "workers/models/imagemodel.h"
 
-/* An input by name. `shared`: where a set of cases holds none of its own, the one tensor for all. */
-struct imageinput { const char *name, *shared; bool needed; };
+/* An input by name. `shared`: where a call has none of its own, the one tensor for all calls of a file.
+ * `first`: no call is without it (imagecases.h). */
+struct imageinput { const char *name, *shared; bool first; };
 enum { FAMILY_INPUTS_MAX = 10 };
 
 struct imagefamily {
     const char *kind;           /* the class in a configuration, or what it is */
     enum imagerole role;
-    const char *prefix;         /* of tensor names in sets of cases: "mmdit", or NULL */
+    const char *prefix;         /* of the names in files of calls: "mmdit", or NULL */
     /* Is it this family, by names and shapes alone? NULL: only a configuration's class says so. */
     bool (*recognise)(const struct params *outline);
     /* Facts and state from configuration and outline; checks that all weights are there. */
     int (*open)(struct imagepart *p, struct err *err);
     int (*run)(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
                struct imagetensors *out, struct err *err);
-    /* The first one marks a case: the input without which there is none. */
     struct imageinput input[FAMILY_INPUTS_MAX];
 };
 
@@ -36,6 +36,8 @@ const struct imagefamily *imagefamily_of(const struct params *outline);
  * it is absent and not needed. */
 int imageinput_tensor(struct nn *nn, const struct imagetensors *in, const char *name, bool needed,
                       int n_dims, const int64_t *sizes, struct nn_tensor **out, struct err *err);
+/* Is this the failure of a run whose input is not there at all? */
+bool imageinput_missing(const struct err *err);
 /* Whole numbers [n] of an input, each 0..limit - 1; *out NULL when absent and not needed. */
 int imageinput_whole(struct nn *nn, const struct imagetensors *in, const char *name, bool needed,
                      int64_t n, int64_t limit, int32_t **out, struct err *err);

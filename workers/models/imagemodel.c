@@ -54,7 +54,7 @@ static bool is_folder(const char *path)
  * it would be refused as well, so as the largest one. */
 static void tame_infinity(char *text)
 {
-    static const char word[] = "Infinity", number[] = "1.e+0300";
+    static const char word[] = "Infinity", number[] = "1.0e+300";
     for (char *at = text; (at = strstr(at, word)) != NULL; at += sizeof word - 1)
         memcpy(at, number, sizeof word - 1);
 }
@@ -94,8 +94,8 @@ static const char *class_of(const json_t *config)
 
 static void count_weights(struct imagepart *p, const struct tensorfile *t)
 {
-    for (int i = 0; i < p->w.n; i++)
-        p->parameters += (uint64_t)p->w.p[i].n;
+    for (int i = 0; i < t->n_tensors; i++)
+        p->parameters += params_is_weight(&t->tensor[i]) ? (uint64_t)t->tensor[i].n_elements : 0;
     for (int i = 0; i < t->n_files; i++)
         p->file_bytes += t->file_bytes[i];
 }
@@ -122,15 +122,17 @@ static int open_part(struct imagepart *p, const char *name, const char *path, co
     TRY(textfile_folder(path, folder, sizeof folder, err));
     if (is_folder(path))
         TRY(read_json(folder, "config.json", false, &p->config, err));
-    TRY(tensorfile_open(&t, path, err));
-    int rc = params_outline(&p->w, &t, err);
-    if (rc == ERR_OK)
-        count_weights(p, &t);
-    tensorfile_close(&t);
-    TRY(rc);
     const char *class_name = class_of(p->config);
     class_name = class_name != NULL ? class_name : hint;
-    p->family = class_name != NULL ? imagefamily_named(class_name) : imagefamily_of(&p->w);
+    p->family = class_name != NULL ? imagefamily_named(class_name) : NULL;
+    TRY(tensorfile_open(&t, path, err));
+    count_weights(p, &t);
+    /* the tensors of a class that is unknown here may be of any kind */
+    int rc = class_name == NULL || p->family != NULL ? params_outline(&p->w, &t, err) : ERR_OK;
+    tensorfile_close(&t);
+    TRY(rc);
+    if (class_name == NULL)
+        p->family = imagefamily_of(&p->w);
     return p->family != NULL ? p->family->open(p, err) : ERR_OK;
 }
 

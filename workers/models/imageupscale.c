@@ -47,7 +47,7 @@ static int upscaler_run(struct imagepart *p, struct nn *nn, const struct imagete
 
 const struct imagefamily imagefamily_rrdb = {
     .kind = "RRDBNet", .role = IMAGE_UPSCALER, .recognise = is_rrdb, .open = upscaler_open,
-    .run = upscaler_run, .input = {{"in", NULL, true}, {"input", NULL, false}}};
+    .run = upscaler_run, .input = {{"in", NULL, true}, {"input", NULL, true}}};
 const struct imagefamily imagefamily_srvgg = {
     .kind = "SRVGGNetCompact", .role = IMAGE_UPSCALER, .recognise = is_srvgg, .open = upscaler_open,
-    .run = upscaler_run, .input = {{"in", NULL, true}, {"input", NULL, false}}};
+    .run = upscaler_run, .input = {{"in", NULL, true}, {"input", NULL, true}}};

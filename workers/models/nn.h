@@ -229,6 +229,9 @@ struct nn_tensor *nn_repeat_pixels(struct nn *nn, struct nn_tensor *x, int k);
 
 /* t [n] -> [n, dim]: cos then sin of t exp(-ln(10000) i / (dim/2)), angles in double. No gradient. */
 struct nn_tensor *nn_timestep_embedding(struct nn *nn, const double *t, int64_t n, int dim);
+/* The same with i / (dim/2 - shift). */
+struct nn_tensor *nn_timestep_embedding_shifted(struct nn *nn, const double *t, int64_t n, int dim,
+                                                int shift);
 /* [rows cols, dim] into out: first half of dim from the column, second from the row, each sin then cos
  * of position scale 10000^(-k / (dim/4)); a scale for rows and one for columns. */
 void nn_pos_embed_2d(float *out, int dim, int rows, int cols, double row_scale, double col_scale);

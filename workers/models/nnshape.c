@@ -607,10 +607,16 @@ struct nn_tensor *nn_join_heads(struct nn *nn, struct nn_tensor *x)
 
 struct nn_tensor *nn_timestep_embedding(struct nn *nn, const double *t, int64_t n, int dim)
 {
+    return nn_timestep_embedding_shifted(nn, t, n, dim, 0);
+}
+
+struct nn_tensor *nn_timestep_embedding_shifted(struct nn *nn, const double *t, int64_t n, int dim,
+                                                int shift)
+{
     struct nn_tensor *y = nn_new(nn, 2, (const int64_t[]){n, dim});
     int half = dim / 2;
     for (int i = 0; i < half; i++) {
-        double frequency = nn_power(10000, -(double)i / half);
+        double frequency = nn_power(10000, -(double)i / (half - shift));
         for (int64_t k = 0; k < n; k++) {
             double sine, cosine;
             nn_sincos(t[k] * frequency, &sine, &cosine);

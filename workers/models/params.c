@@ -93,13 +93,12 @@ static int load_entry(struct params *s, struct tensorfile *t, const struct tenso
     return rc;
 }
 
-/* Position ids and counters are no weights. */
-static bool is_weight(const struct tensor_entry *e) { return e->type != DT_I64 && e->type != DT_I32; }
+bool params_is_weight(const struct tensor_entry *e) { return e->type != DT_I64 && e->type != DT_I32; }
 
 int params_load(struct params *s, struct tensorfile *t, struct err *err)
 {
     for (int i = 0; i < t->n_tensors; i++)
-        if (is_weight(&t->tensor[i]))
+        if (params_is_weight(&t->tensor[i]))
             TRY(load_entry(s, t, &t->tensor[i], err));
     return ERR_OK;
 }
@@ -108,7 +107,7 @@ int params_outline(struct params *s, const struct tensorfile *t, struct err *err
 {
     for (int i = 0; i < t->n_tensors; i++) {
         const struct tensor_entry *e = &t->tensor[i];
-        if (!is_weight(e))
+        if (!params_is_weight(e))
             continue;
         if (e->n_dims > NN_DIMS_MAX)
             return err_set(err, ERR_FORMAT, "tensor %s has %d dimensions, at most %d are known here",

@@ -37,6 +37,8 @@ struct param *params_add(struct params *s, const char *name, int n_dims, const i
 int params_load(struct params *s, struct tensorfile *t, struct err *err);
 /* Their names and shapes only: data is NULL, until params_load of a set freed in between. */
 int params_outline(struct params *s, const struct tensorfile *t, struct err *err);
+/* Position ids and counters are no weights. */
+bool params_is_weight(const struct tensor_entry *e);
 struct param *params_find(const struct params *s, const char *name);
 
 /* ERR_FORMAT unless `name` is there with n_dims dimensions of the sizes that follow (ints). */

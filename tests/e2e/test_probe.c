@@ -1,0 +1,133 @@
+/* test_probe.c - networks asked from outside: all parts of a diffusers folder and a GAN against the
+ * reference, the same bytes on one rank and on three; whatever can be wrong is one line. */
+#include "tests/e2e/e2e.h"
+
+#include "proto/safewriter.h"
+#include "tests/fixturetensor.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { LIMIT_S = 60, USAGE = 2, INPUT = 3, OUTPUT = 6 };
+
+static char root[400];
+
+static const char *place(const char *name)
+{
+    static char path[4][512];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
+    return path[turn];
+}
+
+/* Every tensor of `got` is one of `want`, within the limit; how many. */
+static int compare(const char *got, const char *want, double limit)
+{
+    struct tensorfile a, b;
+    struct err err = {0};
+    assert_int_equal(tensorfile_open(&a, got, &err), ERR_OK);
+    assert_int_equal(tensorfile_open(&b, want, &err), ERR_OK);
+    int n = a.n_tensors;
+    for (int i = 0; i < n; i++) {
+        const struct tensor_entry *x, *y;
+        double top, *expected = fixture_values(&b, a.tensor[i].name, &y);
+        float *values = fixture_floats(&a, a.tensor[i].name, &x);
+        assert_non_null(expected);
+        assert_int_equal(x->n_elements, y->n_elements);
+        assert_true(fixture_distance(values, expected, x->n_elements, &top) <= limit);
+        free(expected);
+        free(values);
+    }
+    tensorfile_close(&a);
+    tensorfile_close(&b);
+    return n;
+}
+
+static void probe(int ranks, const char *model, const char *in, const char *out, const char *flags)
+{
+    struct e2e_run r;
+    e2e_muster(&r, ranks, LIMIT_S, "probe -m '%s/%s' --in '%s/%s' --out '%s' %s", root, model, root, in, out,
+               flags);
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
+static void like_the_reference(void **state)
+{
+    size_t n, n_other;
+    char expected[600];
+    snprintf(expected, sizeof expected, "%s/diffusion/pixel_mmdit/expected.safetensors", root);
+    probe(1, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", place("one"), "");
+    assert_int_equal(compare(place("one"), expected, 1e-4), 3 + 4);      /* text; times in the names */
+    probe(3, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", place("three"),
+          "--threads 1");
+    char *one = e2e_read_file(place("one"), &n), *three = e2e_read_file(place("three"), &n_other);
+    assert_true(n == n_other && memcmp(one, three, n) == 0);
+    free(one);
+    free(three);
+    snprintf(expected, sizeof expected, "%s/gan/resnet_generator.expected.safetensors", root);
+    probe(2, "gan", "gan/resnet_generator.expected.safetensors", place("gan"), "--part resnet_generator");
+    assert_int_equal(compare(place("gan"), expected, 1e-4), 1);
+}
+
+/* A file with one tensor of zeros. */
+static void write_input(const char *path, const char *name, int n_dims, const int64_t *shape)
+{
+    struct safewriter w;
+    struct err err = {0};
+    size_t bytes = sizeof(float);
+    for (int i = 0; i < n_dims; i++)
+        bytes *= (size_t)shape[i];
+    void *zeros = calloc(1, bytes);
+    assert_int_equal(safewriter_open(&w, path, &err), ERR_OK);
+    assert_int_equal(safewriter_tensor(&w, name, "F32", n_dims, shape, bytes, &err), ERR_OK);
+    assert_int_equal(safewriter_begin(&w, &err), ERR_OK);
+    assert_int_equal(safewriter_write(&w, zeros, bytes, &err), ERR_OK);
+    assert_int_equal(safewriter_close(&w, &err), ERR_OK);
+    free(zeros);
+}
+
+/* Without mpirun, which takes most of a short run's time. */
+static void refuse(const char *model, const char *in, const char *flags, int status, const char *what)
+{
+    struct e2e_run r;
+    const char *line;
+    e2e_muster(&r, 0, LIMIT_S, "probe -m '%s/%s' --in '%s' %s", root, model, in, flags);
+    e2e_expect(&r, status);
+    assert_int_equal(e2e_count_errors(r.err, &line), 1);
+    assert_non_null(strstr(line, what));
+    e2e_run_free(&r);
+}
+
+static void wrong_input(void **state)
+{
+    struct e2e_run r;
+    char flags[700], expected[600];
+    snprintf(flags, sizeof flags, "--out '%s'", place("never"));
+    snprintf(expected, sizeof expected, "%s/gan/dcgan_generator.expected.safetensors", root);
+    write_input(place("in"), "in", 4, (const int64_t[]){1, 3, 32, 32});
+    e2e_ranks(&r, 2, LIMIT_S, "probe -m '%s/diffusion/pixel_mmdit' --in '%s' %s", root, place("in"), flags);
+    e2e_expect_error(&r, INPUT, "the input t is missing");
+    e2e_run_free(&r);
+    write_input(place("in"), "z", 2, (const int64_t[]){2, 7});
+    refuse("gan/dcgan_generator.safetensors", place("in"), flags, INPUT, "the input z is 2 x 7");
+    write_input(place("in"), "context", 1, (const int64_t[]){2});
+    refuse("gan/dcgan_generator.safetensors", place("in"), flags, INPUT, "no inputs of a DCGAN generator");
+    refuse("gan", expected, flags, USAGE, "--part");
+    refuse("diffusion/pixel_mmdit", place("in"), "--part unet --out never", USAGE, "it has text_encoder");
+    refuse("gan/dcgan_generator.safetensors", place("nowhere"), flags, INPUT, "nowhere");
+    refuse("nowhere", place("in"), flags, INPUT, "nowhere");
+    refuse("gan/dcgan_generator.safetensors", expected, "--out /proc/x", OUTPUT, "/proc/x");
+    assert_int_not_equal(access(place("never"), F_OK), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(like_the_reference), cmocka_unit_test(wrong_input)};
+    const char *given = getenv("MUSTER_FIXTURES");
+    snprintf(root, sizeof root, "%s", given != NULL ? given : FIXTURES_DEFAULT);
+    if (access(root, R_OK) != 0)
+        return 77;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,185 @@
+/* dit.c - the class-conditional denoiser: diffusers' DiTTransformer2DModel, and its row.
+ * Source: Peebles & Xie 2212.09748. Every block holds its own copy of the embedders of time and class; the
+ *         last layer is told by the first block's.
+ * Shapes: x [b, c, h, w], time [b], y [b] (the last row of the table: no class) -> [b, out, h, w], noise,
+ *         then variance where out is 2 c.
+ * Ranks:  not collective. */
+#include "workers/models/imagerows.h"
+
+#include "workers/models/netparts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TIME_WIDTH = 256, SIZE_LIMIT = 1 << 20 };
+static const double NORM_EPS = 1e-6;
+
+struct dit {
+    int in_channels, out_channels, patch, sample, layers, heads, head_dim, classes;
+    double eps;                 /* of the norm before the MLP */
+};
+
+static int read_config(struct dit *c, const struct imagepart *p, struct err *err)
+{
+    const json_t *eps = json_object_get(p->config, "norm_eps");
+    TRY(netparts_size(p->config, "in_channels", 4, 1, SIZE_LIMIT, &c->in_channels, p->file, err));
+    TRY(netparts_size(p->config, "out_channels", c->in_channels, 1, SIZE_LIMIT, &c->out_channels, p->file,
+                      err));
+    TRY(netparts_size(p->config, "patch_size", 2, 1, 256, &c->patch, p->file, err));
+    TRY(netparts_size(p->config, "sample_size", 32, 1, SIZE_LIMIT, &c->sample, p->file, err));
+    TRY(netparts_size(p->config, "num_layers", 28, 1, 1024, &c->layers, p->file, err));
+    TRY(netparts_size(p->config, "num_attention_heads", 16, 1, 1024, &c->heads, p->file, err));
+    TRY(netparts_size(p->config, "attention_head_dim", 72, 1, 4096, &c->head_dim, p->file, err));
+    TRY(netparts_size(p->config, "num_embeds_ada_norm", 1000, 1, SIZE_LIMIT, &c->classes, p->file, err));
+    c->eps = json_is_number(eps) ? json_number_value(eps) : 1e-5;
+    if (!(c->eps > 0) || c->heads * c->head_dim % 4 != 0)
+        return err_set(err, ERR_FORMAT, "%s: norm_eps %g must be positive, and %d heads of %d a multiple "
+                       "of 4", p->file, c->eps, c->heads, c->head_dim);
+    return ERR_OK;
+}
+
+static int check_block(const struct dit *c, const struct params *w, int i, const char *file,
+                       struct err *err)
+{
+    static const char *const names[] = {"to_q", "to_k", "to_v", "to_out.0"};
+    int d = c->heads * c->head_dim;
+    char prefix[64], name[128];
+    snprintf(prefix, sizeof prefix, "transformer_blocks.%d.", i);
+    for (int k = 0; k < 4; k++) {
+        snprintf(name, sizeof name, "attn1.%s", names[k]);
+        TRY(netparts_expect_linear(w, prefix, name, d, d, file, err));
+    }
+    TRY(netparts_expect_linear(w, prefix, "ff.net.0.proj", 4 * d, d, file, err));
+    TRY(netparts_expect_linear(w, prefix, "ff.net.2", d, 4 * d, file, err));
+    TRY(netparts_expect_linear(w, prefix, "norm1.linear", 6 * d, d, file, err));
+    TRY(netparts_expect_linear(w, prefix, "norm1.emb.timestep_embedder.linear_1", d, TIME_WIDTH, file, err));
+    TRY(netparts_expect_linear(w, prefix, "norm1.emb.timestep_embedder.linear_2", d, d, file, err));
+    snprintf(name, sizeof name, "%snorm1.emb.class_embedder.embedding_table.weight", prefix);
+    return params_expect(w, name, file, err, 2, c->classes + 1, d);
+}
+
+static int dit_open(struct imagepart *p, struct err *err)
+{
+    struct dit *c = p->state = calloc(1, sizeof *c);
+    if (c == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for %s", p->name);
+    TRY(read_config(c, p, err));
+    int d = c->heads * c->head_dim;
+    TRY(params_expect(&p->w, "pos_embed.proj.weight", p->file, err, 4, d, c->in_channels, c->patch,
+                      c->patch));
+    TRY(params_expect(&p->w, "pos_embed.proj.bias", p->file, err, 1, d));
+    TRY(netparts_expect_linear(&p->w, "", "proj_out_1", 2 * d, d, p->file, err));
+    TRY(netparts_expect_linear(&p->w, "", "proj_out_2", c->patch * c->patch * c->out_channels, d, p->file,
+                               err));
+    for (int i = 0; i < c->layers; i++)
+        TRY(check_block(c, &p->w, i, p->file, err));
+    p->facts = (struct imagefacts){
+        .channels_in = c->in_channels, .channels_out = c->out_channels, .patch = c->patch,
+        .side = c->sample, .classes = c->classes, .layers = c->layers, .heads = c->heads};
+    return ERR_OK;
+}
+
+/* --- forward */
+
+struct forward {
+    struct nn *nn;
+    const struct dit *c;
+    struct params_reader r;
+    struct nn_tensor *time;     /* [b, TIME_WIDTH] */
+    const int32_t *y;           /* [b] */
+};
+
+static struct nn_tensor *block_linear(struct forward *f, int block, struct nn_tensor *x, const char *name)
+{
+    char full[128];
+    snprintf(full, sizeof full, "transformer_blocks.%d.%s", block, name);
+    return netparts_linear(&f->r, x, full);
+}
+
+/* silu(time + class) by a block's own embedders: [b, d] */
+static struct nn_tensor *condition(struct forward *f, int block)
+{
+    int64_t b = f->time->shape[0];
+    char name[128];
+    snprintf(name, sizeof name, "transformer_blocks.%d.norm1.emb.timestep_embedder", block);
+    struct nn_tensor *t = netparts_two_linears(&f->r, f->time, name, NN_SILU);
+    struct nn_tensor *table = params_get(
+        &f->r, "transformer_blocks.%d.norm1.emb.class_embedder.embedding_table.weight", block);
+    return nn_activation(f->nn, nn_add(f->nn, t, nn_embedding(f->nn, f->y, 1, &b, table)), NN_SILU, 0);
+}
+
+static struct nn_tensor *attention(struct forward *f, int block, struct nn_tensor *x)
+{
+    struct nn_tensor *part[3];
+    char name[32];
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "attn1.to_%c", "qkv"[i]);
+        part[i] = nn_split_heads(f->nn, block_linear(f, block, x, name), f->c->heads);
+    }
+    x = nn_join_heads(f->nn, nn_attention(f->nn, part[0], part[1], part[2], false, NULL));
+    return block_linear(f, block, x, "attn1.to_out.0");
+}
+
+static struct nn_tensor *run_block(struct forward *f, int block, struct nn_tensor *h)
+{
+    struct nn *nn = f->nn;
+    int d = f->c->heads * f->c->head_dim;
+    struct nn_tensor *m = block_linear(f, block, condition(f, block), "norm1.linear"), *part[6];
+    for (int i = 0; i < 6; i++)
+        part[i] = netparts_chunk(nn, m, d, i);
+    struct nn_tensor *n = netparts_adaptive(nn, h, part[1], part[0], NORM_EPS);
+    h = nn_gate(nn, h, part[2], attention(f, block, n));
+    n = netparts_adaptive(nn, h, part[4], part[3], f->c->eps);
+    n = nn_activation(nn, block_linear(f, block, n, "ff.net.0.proj"), NN_GELU_TANH, 0);
+    return nn_gate(nn, h, part[5], block_linear(f, block, n, "ff.net.2"));
+}
+
+/* Positions count in units of grid / base, base the grid that the model was trained on. */
+static struct nn_tensor *positions(struct forward *f, int rows, int cols)
+{
+    int d = f->c->heads * f->c->head_dim;
+    double base = f->c->sample / f->c->patch;
+    struct nn_tensor *y = nn_new(f->nn, 3, (const int64_t[]){1, (int64_t)rows * cols, d});
+    nn_pos_embed_2d(y->data, d, rows, cols, base / rows, base / cols);
+    return y;
+}
+
+static struct nn_tensor *forward(struct forward *f, struct nn_tensor *x)
+{
+    const struct dit *c = f->c;
+    int rows = (int)x->shape[2] / c->patch, cols = (int)x->shape[3] / c->patch, d = c->heads * c->head_dim;
+    struct nn_tensor *h = nn_add(f->nn, netparts_patches(&f->r, x, "pos_embed.proj", c->patch),
+                                 positions(f, rows, cols));
+    for (int i = 0; i < c->layers; i++)
+        h = run_block(f, i, h);
+    struct nn_tensor *m = netparts_linear(&f->r, condition(f, 0), "proj_out_1");       /* shift first */
+    h = netparts_adaptive(f->nn, h, netparts_chunk(f->nn, m, d, 1), netparts_chunk(f->nn, m, d, 0), NORM_EPS);
+    return nn_unpatchify(f->nn, netparts_linear(&f->r, h, "proj_out_2"), c->patch, rows, cols);
+}
+
+static int dit_run(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
+                   struct imagetensors *out, struct err *err)
+{
+    const struct dit *c = p->state;
+    struct forward f = {.nn = nn, .c = c, .r = {&p->w, nn, p->file, err, ERR_OK}};
+    struct nn_tensor *x;
+    double *times;
+    int32_t *y;
+    TRY(imageinput_tensor(nn, in, "in", true, 4, (const int64_t[]){0, c->in_channels, 0, 0}, &x, err));
+    if (x->shape[2] % c->patch != 0 || x->shape[3] % c->patch != 0)
+        return err_set(err, ERR_INVAL, "%s: a picture of %lld x %lld; sides must be multiples of %d", p->file,
+                       (long long)x->shape[3], (long long)x->shape[2], c->patch);
+    TRY(imageinput_doubles(nn, in, "t", true, x->shape[0], &times, err));
+    TRY(imageinput_whole(nn, in, "y", true, x->shape[0], c->classes + 1, &y, err));
+    TRY(imageinput_parts(nn, x->shape[0], err));
+    f.time = nn_timestep_embedding_shifted(nn, times, x->shape[0], TIME_WIDTH, 1);
+    f.y = y;
+    struct nn_tensor *answer = forward(&f, x);
+    TRY(f.r.rc);
+    imageoutput(out, "out", answer);
+    return ERR_OK;
+}
+
+const struct imagefamily imagefamily_dit = {
+    .kind = "DiTTransformer2DModel", .role = IMAGE_DENOISER, .prefix = "dit", .open = dit_open,
+    .run = dit_run, .input = {{"in", NULL, true}, {"t", "t", false}, {"y", "y", false}}};
