@@ -8,9 +8,10 @@
 
 const struct imagefamily *const imagefamilies[] = {
     &imagefamily_clip_projected, &imagefamily_clip, &imagefamily_mmdit, &imagefamily_pixart,
-    &imagefamily_dit,
-    &imagefamily_dcgan_generator, &imagefamily_dcgan_discriminator, &imagefamily_resgan_generator,
-    &imagefamily_resgan_discriminator, &imagefamily_rrdb, &imagefamily_srvgg, NULL,
+    &imagefamily_dit, &imagefamily_dcgan_generator, &imagefamily_dcgan_discriminator,
+    &imagefamily_resgan_generator, &imagefamily_resgan_discriminator, &imagefamily_rrdb,
+    &imagefamily_srvgg, &imagefamily_vaekl, &imagefamily_vaetiny, &imagefamily_stylegan,
+    &imagefamily_gan_mlp, &imagefamily_gan_digits, &imagefamily_lenet, &imagefamily_ddpm, NULL,
 };
 
 const struct imagefamily *imagefamily_named(const char *kind)
@@ -29,6 +30,7 @@ const struct imagefamily *imagefamily_of(const struct params *outline)
     return NULL;
 }
 
+static const double ANGLE_MOST = 1e6;      /* such numbers become angles (nnangle.h) */
 static const char MISSING[] = " is missing";
 
 static int missing(const char *name, struct err *err)
@@ -104,8 +106,12 @@ int imageinput_doubles(struct nn *nn, const struct imagetensors *in, const char 
         return err_set(err, ERR_INVAL, "the input %s holds %lld numbers, expected %lld", name,
                        (long long)t->n, (long long)n);
     *out = nn_take(nn, (size_t)n * sizeof **out);
-    for (int64_t i = 0; i < n; i++)
-        (*out)[i] = t->data[t->n == 1 ? 0 : i];
+    for (int64_t i = 0; i < n; i++) {
+        double v = (*out)[i] = t->data[t->n == 1 ? 0 : i];
+        if (!(v >= -ANGLE_MOST && v <= ANGLE_MOST))
+            return err_set(err, ERR_INVAL, "the input %s holds %g: numbers up to %g are known", name, v,
+                           ANGLE_MOST);
+    }
     return ERR_OK;
 }
 
