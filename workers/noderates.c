@@ -80,20 +80,28 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The mean without its slowest tenth: what other programs cost is no property of the machine, but a step
- * of a model waits for hundreds of products, not for the best of them. */
-static double usual(double *v, int n)
+/* Seconds a byte; late: by how much the slower of two that do the same is later. */
+struct rate { double usual, late; };
+
+/* The mean without its slowest tenth, or one: what other programs cost is no property of the machine, but
+ * a step of a model waits for hundreds of products, not for the best of them. Ranks that add up their sums
+ * wait for the slower one each time, which is the mean of the larger of any two; pauses of the machine
+ * count as no more than twice the usual. */
+static struct rate usual(double *v, int n)
 {
-    int keep = n - n / 10;
-    double sum = 0;
+    int keep = n > 1 ? n - (n + 9) / 10 : n;
+    double sum = 0, larger = 0;
     qsort(v, (size_t)n, sizeof *v, compare_doubles);
     for (int i = 0; i < keep; i++)
         sum += v[i];
-    return sum / keep;
+    for (int i = 0; i < n; i++)
+        larger += (v[i] < 2 * sum / keep ? v[i] : 2 * sum / keep) * (2 * i + 1);
+    larger /= (double)n * n;
+    return (struct rate){sum / keep, larger > sum / keep ? larger - sum / keep : 0};
 }
 
-/* The rate, in seconds a byte, over pieces of the matrix one after the other. */
-static double time_pieces(const struct product *p)
+/* The rate over pieces of the matrix one after the other. */
+static struct rate time_pieces(const struct product *p)
 {
     size_t all = linear_packed_bytes(p->w.type, p->w.n_out, p->w.k, 0);
     int64_t n = all / PIECE_BYTES > 0 ? (int64_t)(all / PIECE_BYTES) : 1;
@@ -128,11 +136,11 @@ static double time_prepare(const struct product *p)
     return best / ((double)rows * p->w.k);
 }
 
-/* Seconds a byte, 0: no memory; *prepare (if not NULL) seconds for each number made ready. */
-static double time_product(struct product *p, double *prepare)
+/* Zeros: no memory; *prepare (if not NULL) seconds for each number made ready. */
+static struct rate time_product(struct product *p, double *prepare)
 {
     size_t rows = (size_t)p->n_rows, k = (size_t)p->w.k;
-    double rate = 0;
+    struct rate rate = {0};
     p->scratch_bytes = (linear_scratch_bytes(p->isa, COMPUTE_DEFAULT, p->role, p->n_rows, p->w.k) + 4095) /
                        4096 * 4096;
     p->x = take(rows * k * sizeof(float));
@@ -155,28 +163,37 @@ static double time_product(struct product *p, double *prepare)
     return rate;
 }
 
-/* A point visited again keeps the faster time: a pause of the machine is not its speed. */
-static void add_rate(struct node_facts *f, const struct product *p, double s_per_byte)
+static Muster__Rate *find_rate(struct node_facts *f, const struct product *p, uint32_t segment)
 {
-    uint32_t segment = p->program.n_seg > 1 ? COLUMNS / SPLIT_SEGMENTS : 0;
     bool prompt = p->role == ROLE_KIND_PROMPT;
     for (int i = 0; i < f->n_rates; i++) {
         Muster__Rate *r = &f->rate[i];
         if (r->type == (uint32_t)p->w.type && (r->prompt != 0) == prompt && r->rows == (uint32_t)p->n_rows &&
-            r->columns == (uint32_t)p->w.k && r->segment == segment) {
-            if (s_per_byte > 0)
-                r->s_per_byte = better(r->s_per_byte, s_per_byte);
-            return;
-        }
+            r->columns == (uint32_t)p->w.k && r->segment == segment)
+            return r;
     }
-    if (f->n_rates == NODE_RATES_MAX || s_per_byte <= 0)
+    return NULL;
+}
+
+/* A point visited again keeps the faster time: a pause of the machine is not its speed. */
+static void add_rate(struct node_facts *f, const struct product *p, struct rate rate)
+{
+    uint32_t segment = p->program.n_seg > 1 ? COLUMNS / SPLIT_SEGMENTS : 0;
+    Muster__Rate *r = find_rate(f, p, segment);
+    if (rate.usual <= 0 || (r == NULL && f->n_rates == NODE_RATES_MAX))
         return;
-    Muster__Rate *r = &f->rate[f->n_rates];
+    if (r != NULL) {
+        r->s_per_byte = better(r->s_per_byte, rate.usual);
+        r->late_s_per_byte = r->late_s_per_byte < rate.late ? r->late_s_per_byte : rate.late;
+        return;
+    }
+    r = &f->rate[f->n_rates];
     muster__rate__init(r);
     r->type = (uint32_t)p->w.type;
-    r->prompt = prompt;
+    r->prompt = p->role == ROLE_KIND_PROMPT;
     r->rows = (uint32_t)p->n_rows;
-    r->s_per_byte = s_per_byte;
+    r->s_per_byte = rate.usual;
+    r->late_s_per_byte = rate.late;
     r->columns = (uint32_t)p->w.k;
     r->segment = segment;
     f->rates[f->n_rates++] = r;
@@ -341,11 +358,10 @@ static int sample_step(struct sample *s, int n, Muster__Role role, double *secon
 /* A step's time, and how many keys a row of it saw on the average. */
 struct timed { double seconds, keys; };
 
-/* The best of a few steps of n rows, one behind the other. */
+/* The best of a few steps of n rows, one behind the other, and of what was best before. */
 static int best_step(struct sample *s, int n, Muster__Role role, int rounds, struct timed *best,
                      struct err *err)
 {
-    best->seconds = 0;
     for (int i = 0; i < rounds; i++) {
         double seconds, keys = s->position + 0.5 * n;
         TRY(sample_step(s, n, role, &seconds, err));
@@ -361,7 +377,7 @@ struct steps { struct timed one, one_far, many, many_far, side_by_side; };
 
 static int time_steps(struct sample *s, struct steps *t, struct err *err)
 {
-    struct timed warm;
+    struct timed warm = {0};
     TRY(best_step(s, CHUNK, MUSTER__ROLE__ROLE_PROMPT, 1, &warm, err));
     TRY(best_step(s, 1, MUSTER__ROLE__ROLE_GENERATED, CHUNK, &t->one, err));
     TRY(best_step(s, CHUNK, MUSTER__ROLE__ROLE_PROMPT, 3, &t->many, err));
@@ -386,7 +402,6 @@ static int time_side_by_side(struct sample *s, struct timed *t, struct err *err)
     uint8_t *memory = calloc(FLUSH_BYTES, 1);
     int rc = memory == NULL ? err_set(err, ERR_NOMEM, "no memory to measure layers with")
                             : sample_step(s, PAGE / 4, MUSTER__ROLE__ROLE_GENERATED, &seconds, err);
-    t->seconds = 0;
     t->keys = s->position + 0.5 * MANY_ROUNDS;
     for (int i = 0; i < MANY_ROUNDS && rc == ERR_OK; i++) {
         flush(memory);
@@ -499,27 +514,28 @@ static void find_costs(struct node_facts *f, const struct steps *few, const stru
     f->has_layer = l->fixed_us > 0;
 }
 
-static int measure_layers(struct node_facts *f, struct comm *comm, struct err *err)
+/* What the samples of both depths gave, and a hand-out. */
+struct layer_times { struct steps few, many; struct handouts handouts; };
+
+/* Adds a visit; each time that is better than those of the visits before counts. */
+static int visit_layers(struct node_facts *f, struct comm *comm, struct layer_times *t, struct err *err)
 {
     struct linear one = make_matrix(DT_Q8_0, DIM, (size_t)HEADS * HEAD_DIM * DIM * 2, 1);
     struct linear wide = make_matrix(DT_Q8_0, HEADS * HEAD_DIM, (size_t)HEADS * HEAD_DIM * DIM * 2, 1);
     struct sample *s = malloc(sizeof *s);
-    struct steps few, many;
-    struct handouts h = {.seconds = 0};
     int rc = one.packed == NULL || wide.packed == NULL || s == NULL
                  ? err_set(err, ERR_NOMEM, "no memory to measure layers with") : ERR_OK;
     if (rc == ERR_OK)
-        rc = run_sample(f, s, LAYERS_FEW, 1, &one, &wide, comm, &few, err);
+        rc = run_sample(f, s, LAYERS_FEW, 1, &one, &wide, comm, &t->few, err);
     if (rc == ERR_OK)
-        rc = run_sample(f, s, LAYERS_MANY, 1, &one, &wide, comm, &many, err);
+        rc = run_sample(f, s, LAYERS_MANY, 1, &one, &wide, comm, &t->many, err);
     if (rc == ERR_OK)
-        rc = run_sample(f, s, LAYERS_FEW, MANY, &one, &wide, comm, &few, err);
+        rc = run_sample(f, s, LAYERS_FEW, MANY, &one, &wide, comm, &t->few, err);
     if (rc == ERR_OK)
-        rc = run_sample(f, s, LAYERS_MANY, MANY, &one, &wide, comm, &many, err);
+        rc = run_sample(f, s, LAYERS_MANY, MANY, &one, &wide, comm, &t->many, err);
     if (rc == ERR_OK) {
-        team_init(&h.team, f->threads);
-        team_enter(&h.team, hand_out, &h);
-        find_costs(f, &few, &many, h.seconds);
+        team_init(&t->handouts.team, f->threads);
+        team_enter(&t->handouts.team, hand_out, &t->handouts);
     }
     free(one.packed);
     free(wide.packed);
@@ -531,10 +547,18 @@ int noderates_measure(struct node_facts *f, const uint32_t *types, size_t n_type
                       struct err *err)
 {
     size_t room = f->memory_free / 8 / (size_t)f->local_ranks, bytes = BIG_BYTES < room ? BIG_BYTES : room;
+    struct layer_times layers = {0};
     f->n_rates = 0;
     f->prepare_s = f->prepare_prompt_s = 0;
+    if (n_types == 0)
+        return ERR_OK;
+    /* Before and after the products: hand-outs cost a thousand times as much while another program has one
+     * of the cores. */
+    TRY(visit_layers(f, comm, &layers, err));
     for (size_t i = 0; i < n_types; i++)
         if (types[i] < DT_MAX)
             measure_type(f, (enum dtype)types[i], bytes);
-    return n_types > 0 ? measure_layers(f, comm, err) : ERR_OK;
+    TRY(visit_layers(f, comm, &layers, err));
+    find_costs(f, &layers.few, &layers.many, layers.handouts.seconds);
+    return ERR_OK;
 }

@@ -18,7 +18,8 @@ static struct schedule_limits limits_of(const struct cluster *c, const struct cl
     return (struct schedule_limits){.max_slots = load->slots, .max_rows = load->max_rows,
         .max_context = load->context, .page_tokens = CLUSTER_PAGE_TOKENS,
         .kv_pages = c->plan.kv_pages, .chunk_rows = load->chunk, .n_stages = c->plan.pp,
-        .steps_ahead = 2, .logits_rows = logits_rows > 0 ? logits_rows : 1, .replica = replica};
+        .steps_ahead = 2, .logits_rows = logits_rows > 0 ? logits_rows : 1, .replica = replica,
+        .longrope_original = (int)c->spec->longrope_original};
 }
 
 static int open_replica(struct lm *l, const struct cluster_load *load, int index, struct err *err)

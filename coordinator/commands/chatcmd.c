@@ -154,6 +154,7 @@ static int ask(struct talk *k, struct textjob *j, struct err *err)
     TRY(chatprompt_render(k->chat, k->s.tokenizer, k->messages, NULL, j, &how, err));
     how.context = k->context;
     TRY(textjob_prepare(j, &k->s, how, "", err));
+    j->keep = true;
     TRY(textjob_submit(j, &k->s, ++k->sequence, err));
     TRY(hear(&a, err));
     return say(k, "assistant", j->n_text > 0 ? j->text : "", j->n_text, err);

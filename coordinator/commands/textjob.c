@@ -75,7 +75,7 @@ int textjob_prepare(struct textjob *j, const struct session *s, struct textjob_o
 int textjob_submit(struct textjob *j, struct session *s, uint64_t sequence, struct err *err)
 {
     struct schedule_request r = {.sequence = sequence, .prompt = j->prompt.id,
-        .n_prompt = j->prompt.n, .n_generate = j->n_generate, .sampling = &j->sampling,
+        .n_prompt = j->prompt.n, .n_generate = j->n_generate, .keep = j->keep, .sampling = &j->sampling,
         .stop_ids = s->stop_ids, .n_stop_ids = j->args.ignore_eos ? 0 : s->n_stop_ids};
     return lm_submit(&s->lm, &r, err);
 }

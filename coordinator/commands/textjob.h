@@ -19,6 +19,7 @@ struct textjob {
     Muster__Sampling sampling;
     Muster__Bias *bias, **bias_list;
     int n_generate;
+    bool keep;                          /* schedule_request's: set before it is submitted */
     int32_t *got; int n_got;            /* new ids, without the one that ended it */
     struct token_stream *stream;
     struct stop_scan *stop;

@@ -104,6 +104,23 @@ static double measured_rate(const Muster__NodeReport *r, const struct plan_part 
     return rate;
 }
 
+/* By which share of its time a product's slower rank of two is later than usual, where that was measured. */
+static double late_share(const Muster__NodeReport *r, uint32_t type, bool prompt, double rows)
+{
+    const Muster__Rate *found = NULL;
+    uint32_t columns = columns_of(r, type, prompt, false);
+    for (size_t i = 0; i < r->n_rates; i++) {
+        const Muster__Rate *x = r->rates[i];
+        if (x->type == type && (x->prompt != 0) == prompt && x->segment == 0 && x->columns == columns &&
+            x->s_per_byte > 0 && (found == NULL || x->rows <= rows))
+            found = x;
+    }
+    return found != NULL && found->late_s_per_byte > 0 ? found->late_s_per_byte / found->s_per_byte : 0;
+}
+
+/* How much later the slowest of n is than that of two: as for numbers that are spread normally. */
+static double late_of(int n) { return n < 2 ? 0 : 1 + 1.1 * log(n / 2.0); }
+
 /* Seconds for `rows` rows times the part's matrices, of which `fraction` is touched. */
 static double product_s(const Muster__NodeReport *r, const struct plan_part *p, bool prompt, double rows,
                         double fraction)
@@ -124,7 +141,8 @@ static double touched(const Muster__ModelSpec *m, double rows)
     return pick >= 1 ? 1 : 1 - exp(rows * log1p(-pick));
 }
 
-static double products_us(const struct plan_share *s, const struct plan_request *q, bool prompt,
+/* Of a share, `tp` of which wait for each other at every sum. */
+static double products_us(const struct plan_share *s, const struct plan_request *q, int tp, bool prompt,
                           int rows, int sampled)
 {
     const Muster__NodeReport *r = q->reports[s->rank];
@@ -132,14 +150,14 @@ static double products_us(const struct plan_share *s, const struct plan_request 
     double all = 0;
     for (int i = 0; i < s->n_parts; i++) {
         const struct plan_part *p = &s->part[i];
-        if (p->head && sampled > 0) {
-            all += product_s(r, p, prompt, sampled, 1);
-        } else if (p->expert && m->n_experts > 0) {
-            double some = touched(m, rows);
-            all += product_s(r, p, prompt, rows * (double)m->n_experts_used / (m->n_experts * some), some);
-        } else if (!p->head) {
-            all += product_s(r, p, prompt, rows, 1);
+        double some = 1, many = p->head ? sampled : rows;
+        if (p->expert && m->n_experts > 0) {
+            some = touched(m, rows);
+            many = rows * (double)m->n_experts_used / (m->n_experts * some);
         }
+        if (many > 0)
+            all += product_s(r, p, prompt, many, some) *
+                   (1 + late_of(tp) * late_share(r, p->type, prompt, many));
     }
     return all * 1e6;
 }
@@ -244,7 +262,7 @@ static double stage_us(const struct plan *p, const struct plan_request *q, int s
     int first = stage * p->tp, layers = p->share[first].layer_end - p->share[first].layer_begin;
     for (int i = 0; i < p->tp; i++) {
         const struct plan_share *s = &p->share[first + i];
-        double us = products_us(s, q, f.prompt, f.rows, f.sampled) +
+        double us = products_us(s, q, p->tp, f.prompt, f.rows, f.sampled) +
                     beside_us(s, q, f.prompt, f.rows, f.depth);
         worst = us > worst ? us : worst;
     }

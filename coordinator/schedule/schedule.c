@@ -10,7 +10,8 @@
  * back and waits again; the oldest can always go on, so everything ends.
  *
  * A step releases slots before it admits, and every worker runs steps in order; so slots and pages of
- * a sequence that ended can be given away in the very next step. */
+ * a sequence that ended can be given away in the very next step. A sequence may leave its prompt behind,
+ * in its slot, for the next one (schedulekeep.c). */
 #include "coordinator/schedule/schedulestate.h"
 
 #include <limits.h>
@@ -42,7 +43,8 @@ int schedule_new(struct schedule **out, const struct schedule_limits *limits, st
     s->slot_page = calloc(slots * (size_t)s->pages_per_slot, sizeof *s->slot_page);
     s->release = calloc(slots, sizeof *s->release);
     s->flight = calloc((size_t)s->flights_max, sizeof *s->flight);
-    bool ok = s->slot && s->free_page && s->slot_page && s->release && s->flight;
+    s->kept = (struct kept){.slot = -1, .token = calloc((size_t)limits->max_context, sizeof *s->kept.token)};
+    bool ok = s->slot && s->free_page && s->slot_page && s->release && s->flight && s->kept.token;
     for (int i = 0; ok && i < s->flights_max; i++)
         ok = (s->flight[i].answer = calloc(slots, sizeof *s->flight[i].answer)) != NULL;
     if (!ok) {
@@ -81,6 +83,7 @@ void schedule_destroy(struct schedule *s)
     free(s->slot_page);
     free(s->release);
     free(s->flight);
+    free(s->kept.token);
     free(s);
 }
 
@@ -151,7 +154,7 @@ void schedulestate_leave(struct schedule *s, struct sequence *q)
     const uint32_t *page = s->slot_page + (size_t)q->slot * (size_t)s->pages_per_slot;
     for (int i = q->n_pages - 1; i >= 0; i--)
         s->free_page[s->n_free++] = page[i];
-    if (q->announced)
+    if (q->announced || q->kept > 0)    /* the workers' slot is in use */
         s->release[s->n_release++] = (uint32_t)q->slot;
     s->slot[q->slot] = NULL;
     s->n_running--;
@@ -162,7 +165,9 @@ void schedulestate_leave(struct schedule *s, struct sequence *q)
 /* The sequence is over: what is still in flight for it will be surplus. */
 static void end_sequence(struct schedule *s, struct sequence *q)
 {
-    if (q->slot >= 0)
+    if (q->slot >= 0 && q->r.keep)
+        schedulestate_keep(s, q);
+    else if (q->slot >= 0)
         schedulestate_leave(s, q);
     else
         schedulestate_unwait(s, q);
@@ -301,7 +306,8 @@ bool schedule_idle(const struct schedule *s)
 struct schedule_counts schedule_counts(const struct schedule *s)
 {
     struct schedule_counts c = {.running = s->n_running, .in_flight = s->n_flights,
-        .free_pages = s->n_free, .steps = s->steps, .preempted = s->preempted};
+        .free_pages = s->n_free, .steps = s->steps, .preempted = s->preempted,
+        .kept_rows = s->kept_rows};
     for (const struct sequence *q = s->waiting; q != NULL; q = q->next)
         c.waiting++;
     return c;

@@ -21,6 +21,7 @@ struct schedule_limits {
     int steps_ahead;            /* steps of one sequence in flight: 2 */
     int logits_rows;            /* rows of a run that returns logits of all; 0: chunk_rows */
     int replica;
+    int longrope_original;      /* prompts over and under it have other keys; 0: all are alike */
 };
 
 struct schedule_request {
@@ -29,6 +30,9 @@ struct schedule_request {
     int n_generate;             /* most new tokens */
     bool as_generated;          /* feed the prompt one by one through the decode family */
     bool all_logits;
+    bool keep;                  /* what was computed of the prompt stays, at its end, for the next request
+                                   that begins alike; one sequence at a time, and only while nobody
+                                   else needs the room */
     const int32_t *targets; int n_targets;  /* borrowed: tokens whose log probability is wanted, each
                                                after one of the prompt's last n_targets rows */
     const Muster__Sampling *sampling;       /* borrowed; NULL: no sampling (logits only) */
@@ -63,7 +67,7 @@ bool schedule_who(const struct schedule *s, uint64_t step, int slot, uint64_t *s
 bool schedule_idle(const struct schedule *s);
 
 /* For logs, tests and the server's status. */
-struct schedule_counts { int waiting, running, in_flight, free_pages; uint64_t steps, preempted; };
+struct schedule_counts { int waiting, running, in_flight, free_pages; uint64_t steps, preempted, kept_rows; };
 struct schedule_counts schedule_counts(const struct schedule *s);
 
 #endif

@@ -13,6 +13,7 @@ struct sequence {
     int32_t *generated;         /* [n_generate], received */
     int n_generated;
     int slot;                   /* -1 waiting */
+    int kept;                   /* first rows that the slot held already */
     int known;                  /* at admission: prompt + generated; these rows carry their tokens */
     int fed;                    /* rows issued: positions [0, fed) */
     int asked;                  /* tokens received or asked for */
@@ -28,8 +29,17 @@ struct sequence {
 struct answer { struct sequence *seq; uint64_t ticket; int slot, position; bool sampled, seen; };
 struct flight { uint64_t id; int n; struct answer *answer; };   /* answer [max_slots] */
 
+/* The prompt of a sequence that has ended, its slot and pages, for one that begins alike. */
+struct kept {
+    int slot;                   /* -1: nothing is kept */
+    int n_pages, n;
+    bool is_long;
+    int32_t *token;             /* [max_context], n of them */
+};
+
 struct schedule {
     struct schedule_limits lim;
+    struct kept kept;
     struct sequence *waiting, *waiting_last;
     struct sequence **slot;         /* [max_slots] */
     int n_running;
@@ -40,7 +50,7 @@ struct schedule {
     struct flight *flight;          /* ring [flights_max], oldest at flight_at */
     int flights_max, flight_at, n_flights;
     uint64_t next_age, next_ticket, next_step;
-    uint64_t steps, preempted;
+    uint64_t steps, preempted, kept_rows;
 };
 
 static inline int schedulestate_pages(const struct schedule *s, int rows)
@@ -59,5 +69,12 @@ void schedulestate_wait(struct schedule *s, struct sequence *q);
 void schedulestate_unwait(struct schedule *s, struct sequence *q);
 /* Gives slot and pages back; the workers hear of it in the next step. */
 void schedulestate_leave(struct schedule *s, struct sequence *q);
+
+/* schedulekeep.c: q, which has ended, leaves its prompt behind instead. */
+void schedulestate_keep(struct schedule *s, struct sequence *q);
+/* How many of q's first rows the kept prompt has: never all, since the last one is sampled. */
+int schedulestate_kept_rows(const struct schedule *s, const struct sequence *q);
+/* Gives the kept prompt's slot and pages back; false: nothing was kept. */
+bool schedulestate_drop(struct schedule *s);
 
 #endif

@@ -36,7 +36,7 @@ static int pages_promised(const struct schedule *s)
 static int free_slot(const struct schedule *s)
 {
     for (int i = 0; i < s->lim.max_slots; i++)
-        if (s->slot[i] == NULL)
+        if (s->slot[i] == NULL && i != s->kept.slot)
             return i;
     return -1;
 }
@@ -54,6 +54,7 @@ static int announce(struct build *b, struct sequence *q)
     a->sequence = q->ticket;
     a->prompt_tokens = (uint32_t)q->r.n_prompt;
     a->sampling = (Muster__Sampling *)q->r.sampling;    /* only read, by the packer */
+    a->kept_rows = (uint32_t)q->kept;
     b->step->admits[b->step->n_admits++] = a;
     q->announced = true;
     return ERR_OK;
@@ -65,7 +66,7 @@ static void enter_slot(struct schedule *s, struct sequence *q, int slot)
     q->slot = slot;
     q->ticket = s->next_ticket++;
     q->known = q->r.n_prompt + q->n_generated;
-    q->fed = q->n_pages = 0;
+    q->kept = q->fed = q->n_pages = 0;
     q->announced = q->considered = q->in_step = false;
     q->asked = q->n_generated;
     q->chunk = s->lim.chunk_rows;
@@ -78,18 +79,34 @@ static void enter_slot(struct schedule *s, struct sequence *q, int slot)
     s->n_running++;
 }
 
+/* q goes on where the kept prompt lies, from its row `rows`. */
+static void enter_kept(struct schedule *s, struct sequence *q, int rows)
+{
+    enter_slot(s, q, s->kept.slot);
+    q->kept = q->fed = rows;
+    q->n_pages = s->kept.n_pages;
+    s->kept.slot = -1;
+    s->kept_rows += (uint64_t)rows;
+}
+
 /* Admits waiting sequences while a slot is free and pages for what is known of them, keeping one page
  * back for each running one so that it is not thrown out again at once. */
 static void admit(struct schedule *s)
 {
-    int slot;
-    while (s->waiting != NULL && (slot = free_slot(s)) >= 0) {
+    while (s->waiting != NULL) {
         struct sequence *q = s->waiting;
         int64_t rows = schedulestate_rows(&q->r), known = q->r.n_prompt + q->n_generated + 1;
         int need = schedulestate_pages(s, (int)(known < rows ? known : rows));
-        if (q->in_flight > 0 || s->n_free - pages_promised(s) - s->n_running < need)
+        int kept = schedulestate_kept_rows(s, q), slot = free_slot(s);
+        int room = s->n_free - pages_promised(s) - s->n_running;
+        if (q->in_flight > 0)
             return;
-        enter_slot(s, q, slot);
+        if (kept > 0 && room >= need - s->kept.n_pages)
+            enter_kept(s, q, kept);
+        else if (slot >= 0 && room >= need)
+            enter_slot(s, q, slot);
+        else if (!schedulestate_drop(s))
+            return;
     }
 }
 
@@ -113,6 +130,8 @@ static int rows_with_pages(struct schedule *s, struct sequence *q, int rows)
         struct sequence *v;
         if (need <= s->n_free)
             return rows;
+        if (schedulestate_drop(s))
+            continue;
         if ((v = victim_for(s, q)) == NULL)
             break;
         preempt(s, v);

@@ -4,9 +4,12 @@
 #        planner's constants are measured with (workers/noderates.c).
 # Usage: tests/bench/predict.sh [BUILD] [CASE...]     (default: build, all cases; needs 2 cores, 3 GB in /tmp)
 #        MODELS=FOLDER keeps the models there for the next run; MAKE_ONLY=1 only makes them.
+#        ROUNDS=N measures and predicts every case N times, all cases in turns; the medians are shown. A
+#        virtual machine's speed may differ by a third from one minute to the next: the nodes measure
+#        themselves in one minute, the model runs in another.
 # Shows: tokens/s, best of five, since the prediction is of a machine at rest; the error of the prediction;
 #        the memory of the largest rank. * marks errors over 15% (memory 5%); PRECISE=1
-#        ends with 1 where there is one.
+#        ends with 1 where there is one. RAW=FILE gets a line a case and round, and is added to.
 set -e
 build=${1:-build}
 [ $# -gt 0 ] && shift
@@ -45,15 +48,15 @@ worst_sum() {   # file: bytes of the rank that holds most, of the first decode
         END { print m }'
 }
 
-printf '%-4s %-6s %-5s %-6s %5s | %28s | %28s | %22s\n' case shape type layout batch \
-    'decode: best, said, error' 'prefill: best, said, error' 'MiB: held, said, error'
-echo "$cases" | while read -r n shape type tp pp batch; do
-    [ $# -eq 0 ] || echo " $* " | grep -q " $n " || continue
+raw=${RAW:-$dir/raw}
+
+# One case once: case shape type layout batch, decode best and said, prefill best and said, bytes held and said.
+measure() {
     model=${MODELS:-$dir}/$shape.$type.gguf
     eval "numbers=\$$shape"
     # shellcheck disable=SC2086
     [ -e "$model" ] || "$maker" --preset tinyllama $numbers --type "$type" --out "$model" > /dev/null
-    [ -z "$MAKE_ONLY" ] || continue
+    [ -z "$MAKE_ONLY" ] || return 0
     ranks=$((tp * pp))
     mpirun -n $ranks --bind-to none --oversubscribe "$muster" bench -m "$model" --layouts "${tp}x$pp" \
         --sequences "$batch" --prefill 256 --decode 24 --repeat 5 --json > "$dir/bench.json" 2> /dev/null < /dev/null
@@ -61,17 +64,41 @@ echo "$cases" | while read -r n shape type tp pp batch; do
         --chunk $((256 + batch)) --json > "$dir/plan.json" < /dev/null
     said=$(awk -F'[:,]' '/^  [{]/ { s = 0 } /"(weights|kv|scratch)_bytes"/ { s += $2; if (s > m) m = s }
                          END { print m }' "$dir/plan.json")
-    awk -v n="$n" -v shape="$shape" -v type="$type" -v layout="${tp}x$pp" -v batch="$batch" \
-        -v d="$(field "$dir/bench.json" decode best_tokens_per_s)" \
-        -v pd="$(field "$dir/bench.json" decode predicted_tokens_per_s)" \
-        -v f="$(field "$dir/bench.json" prefill best_tokens_per_s)" \
-        -v pf="$(field "$dir/bench.json" prefill predicted_tokens_per_s)" \
-        -v m="$(worst_sum "$dir/bench.json")" -v pm="$said" '
-        function off(x, most) { return x > 1 + most || x < 1 - most }
-        BEGIN {
-            printf "%-4s %-6s %-5s %-6s %5s | %9.1f %9.1f %+7.1f%% | %9.1f %9.1f %+7.1f%% | %6.0f %6.0f %+6.1f%%%s\n",
-                n, shape, type, layout, batch, d, pd, 100 * (pd / d - 1), f, pf, 100 * (pf / f - 1),
-                m / 1048576, pm / 1048576, 100 * (pm / m - 1),
-                off(pd / d, 0.15) || off(pf / f, 0.15) || off(pm / m, 0.05) ? " *" : "" }' | tee -a "$dir/table"
+    echo "$n $shape $type ${tp}x$pp $batch" \
+        "$(field "$dir/bench.json" decode best_tokens_per_s)" \
+        "$(field "$dir/bench.json" decode predicted_tokens_per_s)" \
+        "$(field "$dir/bench.json" prefill best_tokens_per_s)" \
+        "$(field "$dir/bench.json" prefill predicted_tokens_per_s)" \
+        "$(worst_sum "$dir/bench.json")" "$said" >> "$raw"
+}
+
+round=0
+while [ $((round += 1)) -le "${ROUNDS:-1}" ]; do
+    echo "$cases" | while read -r n shape type tp pp batch; do
+        [ $# -eq 0 ] || echo " $* " | grep -q " $n " || continue
+        measure
+    done
 done
+[ -z "$MAKE_ONLY" ] || exit 0
+
+awk '
+    function off(x, most) { return x > 1 + most || x < 1 - most }
+    function median(key, i,   n, v, a, b, t) {     # column i of the rounds of a case
+        n = split(column[key, i], v, " ")
+        for (a = 1; a <= n; a++) for (b = a + 1; b <= n; b++) if (v[b] + 0 < v[a] + 0) { t = v[a]; v[a] = v[b]; v[b] = t }
+        return n % 2 ? v[(n + 1) / 2] + 0 : (v[n / 2] + v[n / 2 + 1]) / 2
+    }
+    !($1 in name) { name[$1] = sprintf("%-4s %-6s %-5s %-6s %5s", $1, $2, $3, $4, $5); order[++cases] = $1 }
+    { for (i = 6; i <= 11; i++) column[$1, i] = column[$1, i] " " $i }
+    END {
+        printf "%-4s %-6s %-5s %-6s %5s | %28s | %28s | %22s\n", "case", "shape", "type", "layout", "batch",
+            "decode: best, said, error", "prefill: best, said, error", "MiB: held, said, error"
+        for (c = 1; c <= cases; c++) {
+            for (i = 6; i <= 11; i++) m[i] = median(order[c], i)
+            printf "%s | %9.1f %9.1f %+7.1f%% | %9.1f %9.1f %+7.1f%% | %6.0f %6.0f %+6.1f%%%s\n",
+                name[order[c]], m[6], m[7], 100 * (m[7] / m[6] - 1), m[8], m[9], 100 * (m[9] / m[8] - 1),
+                m[10] / 1048576, m[11] / 1048576, 100 * (m[11] / m[10] - 1),
+                off(m[7] / m[6], 0.15) || off(m[9] / m[8], 0.15) || off(m[11] / m[10], 0.05) ? " *" : ""
+        }
+    }' "$raw" | tee "$dir/table"
 if [ -n "$PRECISE" ] && grep -q '\*$' "$dir/table"; then exit 1; fi

@@ -118,6 +118,37 @@ static void line_by_line(void **state)
     e2e_run_free(&r);
 }
 
+/* The second answer goes on from the rows of the first prompt: the same bytes as of the conversation read
+ * anew, on one rank and on stages. */
+static void second_answer(void **state)
+{
+    static const char *const layouts[] = {"--tp 1 --pp 1", "--tp 1 --pp 2", "--tp 2 --pp 1"};
+    char path[256];
+    snprintf(path, sizeof path, "%s/talk.json", e2e_dir());
+    for (int i = 0; i < 3; i++) {
+        struct e2e_run talk, anew;
+        e2e_shell(&talk, LIMIT_S, "printf 'Once there was a king\nAnd a queen\n/save %s\n' | %s -n %d %s chat "
+                  "-n 8 --temp 0.8 --seed 3 --repeat-penalty 1.3 %s", path, e2e_mpirun(), i == 0 ? 1 : 2,
+                  E2E_MUSTER, layouts[i]);
+        e2e_expect(&talk, 0);
+        json_t *saved = json_load_file(path, 0, NULL);
+        assert_int_equal(json_array_size(saved), 4);
+        char *last = strdup(json_string_value(json_object_get(json_array_get(saved, 3), "content")));
+        json_array_remove(saved, 3);
+        char *messages = json_dumps(saved, 0);
+        e2e_muster(&anew, 1, LIMIT_S, "generate --chat '%s' -n 8 --temp 0.8 --seed 3 --repeat-penalty 1.3",
+                   messages_file(messages));
+        e2e_expect(&anew, 0);
+        last = realloc(last, strlen(last) + 2);
+        assert_string_equal(anew.out, strcat(last, "\n"));
+        free(last);
+        free(messages);
+        json_decref(saved);
+        e2e_run_free(&talk);
+        e2e_run_free(&anew);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +156,7 @@ int main(void)
         cmocka_unit_test(two_sources),
         cmocka_unit_test(both_forms),
         cmocka_unit_test(line_by_line),
+        cmocka_unit_test(second_answer),
         cmocka_unit_test(answer_of_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

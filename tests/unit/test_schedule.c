@@ -31,7 +31,9 @@ static int next_token(const int32_t *history, int n)
 }
 
 /* --- the fake worker */
-struct fake_slot { uint64_t ticket; int n_pages, n_fed, prompt; uint32_t page[CONTEXT_MAX]; int last; };
+struct fake_slot { uint64_t ticket; int n_pages, n_fed, prompt; uint32_t page[CONTEXT_MAX]; int last;
+                   bool by_token[CONTEXT_MAX];      /* fed as generated */
+                   bool is_long; };
 struct fake {
     const struct schedule_limits *lim;
     struct fake_slot slot[SLOTS_MAX];
@@ -58,6 +60,8 @@ static int fake_row(struct fake *f, struct fake_slot *s, int position, int token
     int32_t history[CONTEXT_MAX];
     f->kv[s->page[position / f->lim->page_tokens]][position % f->lim->page_tokens] = token;
     s->n_fed++;
+    if (f->lim->longrope_original > 0 && s->n_fed > f->lim->longrope_original)
+        s->is_long = true;
     for (int i = 0; i <= position; i++)
         history[i] = f->kv[s->page[i / f->lim->page_tokens]][i % f->lim->page_tokens];
     return next_token(history, position + 1);
@@ -79,10 +83,12 @@ static void fake_run(struct fake *f, const Muster__Run *r, Muster__Token *t, siz
         int position = (int)r->position + i;
         int token = r->n_tokens == 0 ? s->last : (int)r->tokens[i];
         next = fake_row(f, s, position, token);
+        s->by_token[position] = r->role != MUSTER__ROLE__ROLE_PROMPT;
         if (r->role == MUSTER__ROLE__ROLE_PROMPT)
             assert_true(position < s->prompt);
     }
-    assert_int_equal(s->n_pages, (s->n_fed + f->lim->page_tokens - 1) / f->lim->page_tokens);
+    int least = (s->n_fed + f->lim->page_tokens - 1) / f->lim->page_tokens;
+    assert_true(s->n_pages >= least && (r->n_new_pages == 0 || s->n_pages == least));
     if (!r->sample)
         return;
     s->last = next;
@@ -93,19 +99,34 @@ static void fake_run(struct fake *f, const Muster__Run *r, Muster__Token *t, siz
     t[(*n_tokens)++].id = (uint32_t)next;
 }
 
+/* The slot's next sequence may keep rows of the one before: prompt rows, with keys of the same kind. */
+static void fake_admit(struct fake *f, const Muster__Admit *a)
+{
+    assert_true(a->slot < (uint32_t)f->lim->max_slots);
+    struct fake_slot *s = &f->slot[a->slot];
+    bool is_long = f->lim->longrope_original > 0 && (int)a->prompt_tokens > f->lim->longrope_original;
+    if (a->kept_rows == 0) {
+        assert_true(s->ticket == 0);
+    } else {
+        assert_true(s->ticket != 0 && (int)a->kept_rows <= s->n_fed && a->kept_rows < a->prompt_tokens);
+        assert_int_equal(s->is_long, is_long);
+        for (uint32_t i = 0; i < a->kept_rows; i++)
+            assert_false(s->by_token[i]);
+    }
+    s->n_fed = (int)a->kept_rows;
+    s->ticket = a->sequence;
+    s->prompt = (int)a->prompt_tokens;
+    s->is_long = is_long;
+}
+
 static size_t fake_step(struct fake *f, const Muster__Step *step, Muster__Token *t)
 {
     size_t n_tokens = 0;
     int rows = 0;
     for (size_t i = 0; i < step->n_release; i++)
         fake_release(f, step->release[i]);
-    for (size_t i = 0; i < step->n_admits; i++) {
-        const Muster__Admit *a = step->admits[i];
-        assert_true(a->slot < (uint32_t)f->lim->max_slots);
-        assert_int_equal(f->slot[a->slot].ticket, 0);
-        f->slot[a->slot].ticket = a->sequence;
-        f->slot[a->slot].prompt = (int)a->prompt_tokens;
-    }
+    for (size_t i = 0; i < step->n_admits; i++)
+        fake_admit(f, step->admits[i]);
     for (size_t i = 0; i < step->n_runs; i++) {
         rows += step->runs[i]->n_tokens == 0 ? 1 : (int)step->runs[i]->n_tokens;
         for (size_t j = 0; j < i; j++)
@@ -128,7 +149,7 @@ struct story {
     int n_queue;
     int n_seqs;
     struct { int32_t prompt[CONTEXT_MAX], got[CONTEXT_MAX]; int n_prompt, n_generate, n_got, stop;
-             bool as_generated, logits, submitted, cancelled; enum finish finish; } seq[SEQS_MAX];
+             bool as_generated, logits, keep, submitted, cancelled; enum finish finish; } seq[SEQS_MAX];
 };
 
 static const Muster__Sampling sampling_default = MUSTER__SAMPLING__INIT;
@@ -143,6 +164,7 @@ static void story_begin(struct story *st, uint64_t seed)
         .n_stages = 1 + roll(d, 4), .steps_ahead = 1 + roll(d, 2), .logits_rows = roll(d, 4)};
     st->lim.chunk_rows = 1 + roll(d, st->lim.max_rows);
     st->lim.kv_pages = 4 + roll(d, PAGES_MAX - 4);
+    st->lim.longrope_original = roll(d, 3) == 0 ? 4 + roll(d, CONTEXT_MAX) : 0;
     st->fake.lim = &st->lim;
     assert_int_equal(schedule_new(&st->s, &st->lim, NULL), ERR_OK);
     for (int i = 0; i < QUEUE_MAX; i++)
@@ -154,8 +176,11 @@ static void story_begin(struct story *st, uint64_t seed)
         st->seq[i].logits = st->seq[i].n_generate == 0;
         st->seq[i].as_generated = roll(d, 4) == 0;
         st->seq[i].stop = roll(d, 2) == 0 ? roll(d, VOCAB) : -1;
+        st->seq[i].keep = roll(d, 2) == 0;
+        int alike = i > 0 && roll(d, 2) == 0 ? roll(d, CONTEXT_MAX) : 0;    /* as the one before begins */
         for (int k = 0; k < st->seq[i].n_prompt; k++)
-            st->seq[i].prompt[k] = roll(d, VOCAB);
+            st->seq[i].prompt[k] = k < alike && k < st->seq[i - 1].n_prompt ? st->seq[i - 1].prompt[k]
+                                                                            : roll(d, VOCAB);
     }
 }
 
@@ -170,7 +195,7 @@ static void story_submit(struct story *st, int i)
 {
     struct schedule_request r = {.sequence = 1000 + (uint64_t)i, .prompt = st->seq[i].prompt,
         .n_prompt = st->seq[i].n_prompt, .n_generate = st->seq[i].n_generate,
-        .as_generated = st->seq[i].as_generated, .all_logits = st->seq[i].logits,
+        .as_generated = st->seq[i].as_generated, .all_logits = st->seq[i].logits, .keep = st->seq[i].keep,
         .sampling = st->seq[i].logits ? NULL : &sampling_default,
         .stop_ids = &st->seq[i].stop, .n_stop_ids = 1};
     int rows = r.n_prompt + (r.n_generate > 0 ? r.n_generate - 1 : 0);
@@ -254,7 +279,8 @@ static void check_sequence(const struct story *st, int i)
     assert_int_equal(st->seq[i].finish, f);
 }
 
-static uint64_t play(uint64_t seed)
+/* Counts what the hard paths did. */
+static void play(uint64_t seed, struct schedule_counts *sum)
 {
     static struct story st;
     story_begin(&st, seed);
@@ -278,21 +304,26 @@ static uint64_t play(uint64_t seed)
         }
     }
     struct schedule_counts c = schedule_counts(st.s);
-    assert_int_equal(c.free_pages, st.lim.kv_pages);
+    int held = 0;       /* pages of the prompt that stays */
+    for (int i = 0; i < st.lim.kv_pages; i++)
+        held += st.fake.owner[i] != 0;
+    assert_true(c.free_pages == st.lim.kv_pages || c.free_pages + held >= st.lim.kv_pages);
     assert_int_equal(c.waiting + c.running + c.in_flight, 0);
     for (int i = 0; i < st.n_seqs; i++)
         check_sequence(&st, i);
     story_end(&st);
-    return c.preempted;
+    sum->preempted += c.preempted;
+    sum->kept_rows += c.kept_rows;
 }
 
 static void test_random_histories(void **state)
 {
     (void)state;
-    uint64_t preempted = 0;
+    struct schedule_counts sum = {0};
     for (uint64_t seed = 0; seed < 30000; seed++)
-        preempted += play(seed);
-    assert_true(preempted > 1000);      /* the hard path is walked, too */
+        play(seed, &sum);
+    assert_true(sum.preempted > 1000);      /* the hard paths are walked, too */
+    assert_true(sum.kept_rows > 1000);
 }
 
 /* --- the policy, in small */
@@ -379,6 +410,60 @@ static void test_every_stage_has_a_micro_batch(void **state)
     arena_free(&mem);
 }
 
+/* One token of the only run of `step`. */
+static void answer_one(struct schedule *s, const Muster__Step *step, uint64_t ticket, uint32_t position)
+{
+    Muster__Token token = MUSTER__TOKEN__INIT, *pointer = &token;
+    Muster__Tokens t = MUSTER__TOKENS__INIT;
+    struct schedule_token out[8];
+    int n_out;
+    t.step = step->id;
+    t.tokens = &pointer;
+    t.n_tokens = 1;
+    token.sequence = ticket;
+    token.position = position;
+    assert_int_equal(schedule_tokens(s, &t, out, 8, &n_out, NULL), ERR_OK);
+}
+
+/* A conversation: the second prompt begins with the first, its answer, and goes on. */
+static void test_the_next_prompt_goes_on(void **state)
+{
+    (void)state;
+    static const int32_t first[20] = {1, 2, 3}, second[40] = {1, 2, 3, [25] = 9}, other[5] = {7};
+    struct schedule_limits lim = limits_plain();
+    lim.max_slots = 1;
+    lim.steps_ahead = 1;
+    struct schedule *s;
+    struct arena mem;
+    Muster__Step *step;
+    arena_init(&mem, 1 << 16);
+    assert_int_equal(schedule_new(&s, &lim, NULL), ERR_OK);
+    struct schedule_request r = {.sequence = 1, .prompt = first, .n_prompt = 20, .n_generate = 1,
+                                 .keep = true, .sampling = &sampling_default};
+    assert_int_equal(schedule_submit(s, &r, NULL), ERR_OK);
+    schedule_next(s, &mem, &step, NULL);
+    answer_one(s, step, 1, 20);
+    assert_true(schedule_idle(s));
+    r = (struct schedule_request){.sequence = 2, .prompt = second, .n_prompt = 40, .n_generate = 1,
+                                  .keep = true, .sampling = &sampling_default};
+    assert_int_equal(schedule_submit(s, &r, NULL), ERR_OK);
+    schedule_next(s, &mem, &step, NULL);
+    assert_int_equal(step->n_release, 0);
+    assert_int_equal(step->admits[0]->kept_rows, 20);
+    assert_int_equal(step->runs[0]->position, 20);
+    assert_int_equal(step->runs[0]->n_tokens, 20);
+    assert_int_equal(step->runs[0]->n_new_pages, 1);    /* 40 rows on 3 pages of 16, of which 2 were there */
+    answer_one(s, step, 2, 40);
+    submit_plain(s, 3, other, 5, 1);                    /* something else: nothing stays */
+    schedule_next(s, &mem, &step, NULL);
+    assert_int_equal(step->n_release, 1);
+    assert_int_equal(step->admits[0]->kept_rows, 0);
+    assert_int_equal(step->runs[0]->position, 0);
+    assert_int_equal(schedule_counts(s).kept_rows, 20);
+    schedule_destroy(s);
+    arena_free(&mem);
+}
+
 static void test_answers_are_checked(void **state)
 {
     (void)state;
@@ -437,6 +522,7 @@ int main(void)
         cmocka_unit_test(test_random_histories),
         cmocka_unit_test(test_two_steps_ahead_and_no_more),
         cmocka_unit_test(test_every_stage_has_a_micro_batch),
+        cmocka_unit_test(test_the_next_prompt_goes_on),
         cmocka_unit_test(test_answers_are_checked),
         cmocka_unit_test(test_bad_requests),
     };

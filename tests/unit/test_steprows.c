@@ -209,6 +209,47 @@ static void test_runs(void **state)
     refused("pages");
 }
 
+/* The next sequence of a slot that was not released keeps prompt rows, their tokens and their pages. */
+static void test_kept_rows(void **state)
+{
+    begin();
+    add_admit(0, 6, true);
+    add_run(0, 0, 6, false, 0, 1)->sample = true;
+    accepted();
+    begin();
+    add_run(0, 6, 2, true, 0, 0);
+    accepted();
+    begin();
+    add_admit(0, 12, false);
+    admit[0].sequence = 70;
+    admit[0].kept_rows = 6;
+    add_run(0, 6, 6, false, 0, 0);
+    accepted();
+    const struct slot *s = &slots.slot[0];
+    assert_int_equal(s->length, 12);
+    assert_int_equal(s->n_pages, 1);
+    assert_int_equal(s->n_prompt, 12);
+    assert_int_equal(s->history[5], 5);
+    assert_int_equal(s->history[6], 0);     /* the new run's first token, over a generated one */
+    assert_int_equal(s->sequence, 70);
+    assert_false(s->samples || s->has_sampled);
+    static const struct { int slot, kept, prompt; } wrong[] = {
+        {0, 13, 20}, {0, 12, 12}, {0, 6, 101}, {1, 2, 9}};    /* too many, all, of longrope, of nobody */
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        begin();
+        add_admit(wrong[i].slot, wrong[i].prompt, false);
+        admit[0].kept_rows = (uint32_t)wrong[i].kept;
+        refused("do not serve");
+    }
+    begin();
+    add_run(0, 12, 1, true, 0, 0);
+    accepted();
+    begin();
+    add_admit(0, 20, false);
+    admit[0].kept_rows = 13;                /* one of them was generated */
+    refused("keeps 13 rows");
+}
+
 static void test_targets(void **state)
 {
     uint32_t target[4] = {7, 8, 9, VOCAB};
@@ -333,7 +374,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(test_prompts_come_first), EACH(test_a_run_goes_on_with_the_sampled_token),
         EACH(test_long_prompts_are_told_apart), EACH(test_slots), EACH(test_runs),
-        EACH(test_targets), EACH(test_runs_need_pages), EACH(test_sampling_parameters),
+        EACH(test_kept_rows), EACH(test_targets), EACH(test_runs_need_pages), EACH(test_sampling_parameters),
         cmocka_unit_test(test_cache_pages_are_apart), cmocka_unit_test(test_cache_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,19 +111,38 @@ static int copy_params(struct slot *slot, const Muster__Sampling *m, int vocab, 
     return sampler_params_check(p, vocab, err);
 }
 
+/* Leaves the first rows of the sequence that the slot held, with their pages. Only rows of a prompt serve
+ * another prompt: those of generated tokens came from other kernels. */
+static int keep_rows(struct slot *slot, const Muster__Admit *a, bool is_long, struct err *err)
+{
+    uint32_t n = a->kept_rows;
+    if (!slot->used || n > (uint32_t)slot->length || n >= a->prompt_tokens || slot->is_long != is_long ||
+        memchr(slot->generated, 1, n) != NULL)
+        return err_set(err, ERR_PEER, "a step keeps %u rows of slot %u that do not serve the new sequence", n,
+                       a->slot);
+    int n_pages = slot->n_pages;
+    forget(slot);
+    slot->n_pages = n_pages;
+    slot->length = (int)n;
+    return ERR_OK;
+}
+
 int slots_admit(struct slots *s, const Muster__Admit *a, struct err *err)
 {
-    if (a->slot >= (uint32_t)s->n || s->slot[a->slot].used)
+    if (a->slot >= (uint32_t)s->n || (s->slot[a->slot].used && a->kept_rows == 0))
         return err_set(err, ERR_PEER, "a step admits to slot %u of %d, which is not free", a->slot,
                        s->n);
     if (a->prompt_tokens > (uint32_t)s->context_max)
         return err_set(err, ERR_PEER, "a sequence of %u tokens is admitted; %d is the limit",
                        a->prompt_tokens, s->context_max);
     struct slot *slot = &s->slot[a->slot];
+    bool is_long = s->longrope_original > 0 && a->prompt_tokens > (uint32_t)s->longrope_original;
+    if (a->kept_rows > 0)
+        TRY(keep_rows(slot, a, is_long, err));
     slot->used = true;
     slot->sequence = a->sequence;
     slot->n_prompt = (int)a->prompt_tokens;
-    slot->is_long = s->longrope_original > 0 && slot->n_prompt > s->longrope_original;
+    slot->is_long = is_long;
     if (a->sampling == NULL)
         return ERR_OK;
     slot->samples = true;

@@ -43,6 +43,7 @@ void slots_free(struct slots *s);
 /* The slot that a message names: in range and in use, or ERR_PEER. */
 int slots_find(struct slots *s, uint32_t index, struct slot **slot, struct err *err);
 int slots_release(struct slots *s, uint32_t index, struct err *err);
+/* A sequence that keeps rows goes on in the slot of the one before, whose prompt began with them. */
 int slots_admit(struct slots *s, const Muster__Admit *a, struct err *err);
 /* Appends pages to a slot's table. */
 int slots_grow(struct slots *s, struct slot *slot, const uint32_t *pages, size_t n, struct err *err);
