@@ -14,7 +14,8 @@ static const struct argp gan_argp = {
            "beside it), arch=resnet (or dcgan), side=32, z=64, condition=64, classes=1, "
            "g=128-128-64-32, d=32-64-128-128, loss=hinge (or softplus), mismatch=0.5 (share of real "
            "pictures with wrong captions among the fakes); lr=2e-4, d_lr=4e-4, beta1=0, beta2=0.9, "
-           "d_beta1=0, d_beta2=0.9, ema=0.999.\n\n"
+           "d_beta1=0, d_beta2=0.9, ema=0.999. There is no R1 penalty: the tape does not differentiate "
+           "twice.\n\n"
            "Example:\n"
            "  mpirun -n 2 muster train gan --data scenes --set text_encoder=my-model/model/text_encoder "
            "--steps 12000 --out my-gan"};
