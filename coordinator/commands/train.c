@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 static const struct command *const train_commands[] = {
-    &train_diffusion, &train_gan, &train_llm, &train_tokenizer, NULL,
+    &train_diffusion, &train_gan, &train_llm, &train_tokenizer, &train_data, NULL,
 };
 
 const struct command command_train = {

@@ -15,7 +15,8 @@ enum { OPT_OUT = 0x3000, OPT_DATA, OPT_STEPS, OPT_BATCH, OPT_SEED, OPT_LR, OPT_W
 
 const struct argp_option trainargs_options[] = {
     {"out", OPT_OUT, "FOLDER", 0, "Checkpoints, metrics and the finished model go there", 0},
-    {"data", OPT_DATA, "DATA", 0, "scenes (the built-in world), a folder of pictures, text files", 0},
+    {"data", OPT_DATA, "DATA", 0, "scenes (the built-in world); PNGs with metadata.jsonl, or a folder "
+     "for each class; text files", 0},
     {"steps", OPT_STEPS, "N", 0, "Steps of the whole run", 0},
     {"batch", OPT_BATCH, "N", 0, "Samples of a step, over all ranks", 0},
     {"seed", OPT_SEED, "N", 0, "Same seed, same weights, on 1, 2 or 4 ranks (default 0)", 0},
@@ -117,6 +118,10 @@ int trainargs_check(void *options, struct err *err)
     const struct train_args *a = options;
     if (a->run.out == NULL)
         return err_set(err, ERR_INVAL, "train wants --out FOLDER");
+    size_t n = a->from != NULL ? strlen(a->from) : 0;
+    if (n > 5 && strcmp(a->from + n - 5, ".gguf") == 0)
+        return err_set(err, ERR_INVAL, "--from %.150s: training goes on from a Hugging Face folder, "
+                       "and this is a GGUF file", a->from);
     if (a->seed > INT64_MAX)
         return err_set(err, ERR_INVAL, "--seed: at most %lld", (long long)INT64_MAX);
     return ERR_OK;

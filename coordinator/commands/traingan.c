@@ -29,8 +29,12 @@ static int want(json_t *config, struct batch_want *w, struct err *err)
     const char *text = json_string_value(json_object_get(config, "text_encoder"));
     const json_t *side = json_object_get(config, "side");
     w->side = json_is_integer(side) && json_integer_value(side) <= 1024 ? (int)json_integer_value(side) : 32;
-    if (text == NULL)
+    const json_t *classes = json_object_get(config, "classes");
+    if (text == NULL) {
+        w->classes = json_is_integer(classes) && json_integer_value(classes) <= 1 << 20
+                         ? (int)json_integer_value(classes) : 0;
         return ERR_OK;
+    }
     char path[4200];
     json_error_t why;
     snprintf(path, sizeof path, "%s/config.json", text);

@@ -4,6 +4,6 @@
 
 #include "coordinator/commands/command.h"
 
-extern const struct command train_diffusion, train_llm, train_gan, train_tokenizer;
+extern const struct command train_diffusion, train_llm, train_gan, train_tokenizer, train_data;
 
 #endif

@@ -2,6 +2,8 @@
 #include "coordinator/commands/trainargs.h"
 #include "coordinator/commands/trainlist.h"
 
+#include <stdio.h>
+
 static const struct argp llm_argp = {
     .options = trainargs_options, .parser = trainargs_parse,
     .doc = "Trains a language model of llama's architecture on text files, JSONL (a text a line under "
@@ -20,6 +22,27 @@ static const struct argp llm_argp = {
 static const char *const defaults =
     "{\"steps\": 2000, \"batch\": 32, \"seed\": 0, \"length\": 128}";
 
+/* A model's vocabulary may be padded, its tokenizer's may not be larger, or much smaller. */
+static int check_vocabulary(const char *from, int entries, struct err *err)
+{
+    char path[4200];
+    json_error_t why;
+    snprintf(path, sizeof path, "%s/config.json", from);
+    json_t *json = json_load_file(path, 0, &why);
+    if (json == NULL)
+        return err_set(err, ERR_IO, "--from %.150s: line %d: %.60s", path, why.line, why.text);
+    const json_t *inner = json_object_get(json, "text_config"), *vocab = json_object_get(json, "vocab_size");
+    if (vocab == NULL)
+        vocab = json_object_get(inner, "vocab_size");
+    json_int_t n = json_integer_value(vocab);
+    bool known = json_is_integer(vocab);
+    json_decref(json);
+    if (known && (entries > n || entries < n - n / 8))
+        return err_set(err, ERR_FORMAT, "the tokenizer has %d entries, the model of --from %.100s %lld: "
+                       "another model's tokenizer", entries, from, (long long)n);
+    return ERR_OK;
+}
+
 /* Rows of `length` ids; the tokenizer's size and special ids for a new model's configuration. */
 static int want(json_t *config, struct batch_want *w, struct err *err)
 {
@@ -28,8 +51,9 @@ static int want(json_t *config, struct batch_want *w, struct err *err)
                     ? (int)json_integer_value(length) : 0;
     if (w->length < 2)
         return err_set(err, ERR_INVAL, "length: a row has 2 to %d tokens", (1 << 20) - 1);
-    if (json_object_get(config, "from") != NULL)
-        return ERR_OK;      /* the folder knows */
+    const char *from = json_string_value(json_object_get(config, "from"));
+    if (from != NULL)       /* the folder knows */
+        return check_vocabulary(from, tokenizer_vocab_size(w->tokenizer), err);
     int failed = json_object_set_new(config, "vocab", json_integer(tokenizer_vocab_size(w->tokenizer)));
     failed |= json_object_set_new(config, "bos", json_integer(tokenizer_bos(w->tokenizer)));
     failed |= json_object_set_new(config, "eos", json_integer(tokenizer_eos(w->tokenizer)));

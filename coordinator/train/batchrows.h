@@ -4,7 +4,8 @@
 
 #include "coordinator/train/batchsource.h"
 
-extern const struct batchsource_row batchsource_scenes, batchsource_tales, batchsource_text;
+extern const struct batchsource_row batchsource_scenes, batchsource_tales, batchsource_text,
+    batchsource_pictures;
 
 /* A place in the built-in world, which counts in 32 bits: draw (*seed, *index) of number `number`. The
  * seeds are far apart for training, evaluation and wrong captions. */

@@ -6,12 +6,12 @@
 
 #include <string.h>
 
-enum { TENSORS_MAX = 8 };
+enum { TENSORS_MAX = 8, HELD_SHARE = 20 };
 /* Draws of a sample that have a place of their own among PHILOX_TRAIN's. */
 static const uint64_t DROP_DRAW = 1u << 30, SHUFFLE_DRAW = 1u << 31;
 
 static const struct batchsource_row *const rows[] = {&batchsource_scenes, &batchsource_tales,
-                                                 &batchsource_text, NULL};
+                                                 &batchsource_pictures, &batchsource_text, NULL};
 
 int batchsource_open(struct batchsource *s, const char *data, const struct batch_want *w,
                      struct err *err)
@@ -92,6 +92,14 @@ bool batchsource_drops(const struct batchsource *s, uint64_t number)
 {
     float u = philox_uniform(s->want.seed, DROP_DRAW + (number >> 32), (uint32_t)number, PHILOX_TRAIN);
     return u < s->want.caption_dropout;
+}
+
+uint64_t batchsource_place(const struct batchsource *s, uint64_t number)
+{
+    uint64_t all = s->n_samples, held = all < 2 ? 0 : (all + HELD_SHARE - 1) / HELD_SHARE;
+    if (s->want.held_out && held > 0)
+        return all - held + number % held;
+    return s->want.held_out ? 0 : batchsource_shuffled(s->want.seed, number, all - held);
 }
 
 /* Four rounds of a Feistel network over an even number of bits, walked until it lands below count: a

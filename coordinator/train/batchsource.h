@@ -22,6 +22,7 @@ struct batch_want {
     double caption_dropout;     /* share of captions that are empty */
     bool wrong_caption;         /* also ids of another sample's caption ("wrong_ids") */
     bool held_out;              /* samples that training never sees (evaluation) */
+    int classes;                /* labels below that, where the data have classes; 0, 1: none */
     const struct tokenizer *tokenizer;  /* borrowed; NULL when length is 0 */
 };
 
@@ -60,6 +61,9 @@ void *batchsource_tensor(Muster__TrainBatch *out, struct arena *mem, const char 
 int batchsource_caption(const struct batchsource *s, const char *text, int32_t *ids, struct err *err);
 /* Is the caption of sample `number` dropped? */
 bool batchsource_drops(const struct batchsource *s, uint64_t number);
+/* Of a source with n_samples: which of them sample `number` is. Those to learn from come shuffled, each once
+ * an epoch; the last twentieth is held out, in order. One alone is both. */
+uint64_t batchsource_place(const struct batchsource *s, uint64_t number);
 /* Sample `number` of a run over `count` things: each once an epoch, in an order of its own. */
 uint64_t batchsource_shuffled(uint64_t seed, uint64_t number, uint64_t count);
 

@@ -13,8 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { HELD_SHARE = 20 };
-
 struct rows { int32_t *ids; int64_t n, cap; };
 
 static bool ends_with(const char *name, const char *end)
@@ -115,30 +113,17 @@ static int open_text(struct batchsource *s, const char *path, const struct batch
     return rc;
 }
 
-/* Rows [*first, *first + *n) are this source's: to learn from, or held out. One row alone is both. */
-static void my_rows(const struct batchsource *s, uint64_t *first, uint64_t *n)
-{
-    uint64_t all = s->n_samples, held = all < 2 ? 0 : (all + HELD_SHARE - 1) / HELD_SHARE;
-    *first = s->want.held_out ? all - held : 0;
-    *n = s->want.held_out && held > 0 ? held : all - held;
-    if (held == 0)
-        *first = 0;
-}
-
 static int fill(struct batchsource *s, const uint64_t *number, int n, Muster__TrainBatch *out,
                 struct arena *mem, struct err *err)
 {
     const struct rows *r = s->state;
     int length = s->want.length;
-    uint64_t first, rows;
     int32_t *ids = batchsource_tensor(out, mem, "ids", WIRE_I32, 2,
                                       (uint64_t[]){(uint64_t)n, (uint64_t)length});
     if (ids == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a batch of %d rows", n);
-    my_rows(s, &first, &rows);
     for (int i = 0; i < n; i++) {
-        uint64_t at = first + (s->want.held_out ? number[i] % rows
-                                                : batchsource_shuffled(s->want.seed, number[i], rows));
+        uint64_t at = batchsource_place(s, number[i]);
         memcpy(ids + (int64_t)i * length, r->ids + at * (uint64_t)length, (size_t)length * sizeof *ids);
     }
     return ERR_OK;

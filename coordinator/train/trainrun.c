@@ -1,6 +1,7 @@
 #include "coordinator/train/trainrun.h"
 
 #include "coordinator/cluster/cluster.h"
+#include "coordinator/cluster/interrupt.h"
 #include "coordinator/train/captiontokens.h"
 #include "coordinator/train/trainlog.h"
 #include "coordinator/train/trainpreview.h"
@@ -47,9 +48,13 @@ static int merge_config(struct run *r, struct err *err)
     json_error_t why;
     json_t *all = json_load_file(r->checkpoint, 0, &why);
     json_t *config = json_object_get(all, "config");
+    const char *task = json_string_value(json_object_get(config, "task"));
     int rc = ERR_OK;
     if (!json_is_object(config))
         rc = err_set(err, ERR_FORMAT, "%.150s: no checkpoint of this program, or damaged", r->checkpoint);
+    else if (task != NULL && strcmp(task, r->kind->task) != 0)
+        rc = err_set(err, ERR_FORMAT, "--out %.150s holds a run of train %.40s, not of train %s",
+                     r->o->out, task, r->kind->task);
     else if (json_object_update_missing(r->config, config) != 0)
         rc = err_set(err, ERR_NOMEM, "no memory for a configuration");
     json_decref(all);
@@ -355,10 +360,13 @@ static int settle(struct run *r, int most, struct err *err)
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-/* What comes after the batch of a step: each is one message, in its place between batches. */
-static int send_rest(struct run *r, int64_t step, struct err *err)
+/* What comes after the batch of a step: each is one message, in its place between batches. stop: it is the
+ * last of this process. */
+static int send_rest(struct run *r, int64_t step, bool stop, struct err *err)
 {
     bool last = step == r->steps;
+    if (stop && !last)
+        return send_save(r, step, false, err);
     for (int i = 0; i < EVALUATIONS && due(step, r->o->evaluate_every); i++) {
         TRY(send_batch(r, step, &r->held, (uint64_t)(i * r->batch), true, err));
         TRY(settle(r, AHEAD, err));
@@ -372,13 +380,19 @@ static int send_rest(struct run *r, int64_t step, struct err *err)
 
 static int train(struct run *r, struct err *err)
 {
-    for (int64_t step = r->done + 1; step <= r->steps; step++) {
+    bool stop = false;
+    for (int64_t step = r->done + 1; step <= r->steps && !stop; step++) {
+        stop = interrupt_gentle();
         TRY(send_batch(r, step, &r->source, (uint64_t)((step - 1) * r->batch), false, err));
-        TRY(send_rest(r, step, err));
+        TRY(send_rest(r, step, stop, err));
         TRY(settle(r, AHEAD, err));
     }
     TRY(settle(r, 0, err));
     trainlog_wipe(&r->log);
+    if (r->done < r->steps)
+        return err_set(err, ERR_CANCELLED, "interrupted: %lld of %lld steps are done and saved; to go on: "
+                       "muster train %s --resume --out %.120s", (long long)r->done, (long long)r->steps,
+                       r->kind->task, r->o->out);
     printf("%s/model: %s, %llu parameters, %lld steps of %lld, loss %.4f, %.1f samples/s\n", r->o->out,
            r->kind->task, (unsigned long long)r->parameters, (long long)r->done, (long long)r->batch,
            r->log.last_loss, r->log.samples_per_s);
@@ -397,8 +411,10 @@ int trainrun(struct comm *comm, const struct train_kind *kind, json_t *config,
     int rc = cluster_open(&r->cluster, comm, err);
     if (rc == ERR_OK)
         rc = prepare(r, err);
+    interrupt_gently(rc == ERR_OK);
     if (rc == ERR_OK)
         rc = train(r, err);
+    interrupt_gently(false);
     if (rc != ERR_OK && r->log.csv != NULL)
         trainlog_wipe(&r->log);
     trainlog_close(&r->log);

@@ -1,6 +1,7 @@
 /* trainrun.h - a training run from the coordinator's side: samples out, metrics in, files when due.
  * Why:    every kind of model is trained by one conversation; a kind says only what a sample is.
  * Flow:   the batch after the one that the workers compute is already on its way to them.
+ * End:    ctrl-C, SIGTERM and SIGUSR1 end a run behind a step, with a checkpoint; ERR_CANCELLED.
  * Files:  in the folder OUT: checkpoint.json and what it names, tokenizer/, model/ (what others open),
  *         metrics.csv, an event file.
  * Ranks:  the coordinator's thread only. */

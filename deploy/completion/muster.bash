@@ -23,7 +23,7 @@ _muster() {
         return
     fi
     if [[ $command == train && $COMP_CWORD -eq 2 ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "diffusion gan llm tokenizer" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "diffusion gan llm tokenizer data" -- "$word")
         return
     fi
     [[ $command == train ]] && sub=${COMP_WORDS[2]-}

@@ -146,13 +146,13 @@ static void llm_of_the_world(void **state)
 {
     (void)state;
     struct e2e_run r;
-    static const char args[] = "llm --data scenes --batch 8 --warmup 2 --set vocab=300 --set hidden=32 "
+    static const char args[] = "llm --data scenes --batch 8 --warmup 2 --set vocab=400 --set hidden=32 "
                                "--set layers=1 --set ffn=48 --set length=48 --evaluate-every 6 --previews 1 "
                                "--log-every 3 --f32 ";
     run_well("world-1", 0, 12, args);
     run_well("world-2", 2, 12, args);
     expect_same("world-1", "world-2", "model/model.safetensors");
-    e2e_muster(&r, 0, LIMIT_S, "train tokenizer --data scenes --vocab 300 --out '%s/world-tok'", e2e_dir());
+    e2e_muster(&r, 0, LIMIT_S, "train tokenizer --data scenes --vocab 400 --out '%s/world-tok'", e2e_dir());
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     expect_same("world-1/model", "world-tok", "tokenizer.json");
@@ -235,6 +235,14 @@ static void bad_input(void **state)
     expect_failure(USAGE, "tokens of text, a row has 128", args);
     snprintf(args, sizeof args, "%s --out '%s/b3' --steps 3 --set heads=5", llm_args, e2e_dir());
     expect_failure(INPUT, "num_attention_heads", args);
+    snprintf(args, sizeof args, "llm --data '%s/text' --tokenizer '%s/world-tok' --from '%s/llm-1/model' --out "
+             "'%s/b7' --steps 3", e2e_dir(), e2e_dir(), e2e_dir(), e2e_dir());
+    expect_failure(INPUT, "another model's tokenizer", args);
+    snprintf(args, sizeof args, "llm --data '%s/text' --from '%s/llm-1/model/model.gguf' --out '%s/b8' --steps 3",
+             e2e_dir(), e2e_dir(), e2e_dir());
+    expect_failure(USAGE, "this is a GGUF file", args);
+    snprintf(args, sizeof args, "llm --data '%s/text' --out '%s/gan-1' --resume --steps 90", e2e_dir(), e2e_dir());
+    expect_failure(INPUT, "holds a run of train gan", args);
     snprintf(args, sizeof args, GAN "--out '%s/b4' --steps 3 --set g=16-x", e2e_dir());
     expect_failure(USAGE, "no list of", args);
     snprintf(args, sizeof args, GAN "--out '%s/b5' --steps 3 --set side=64 --set g=16-8-8-8-8-8-8-8-8",

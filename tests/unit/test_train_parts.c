@@ -1,6 +1,9 @@
 /* The small parts of training: event files, configurations, orders of samples, drawn numbers, lines of
  * numbers, and sums over parts on any number of ranks. */
+#include "coordinator/image/pngfile.h"
 #include "coordinator/scenes/scenecorpus.h"
+#include "coordinator/scenes/scenepaint.h"
+#include "coordinator/scenes/scenetext.h"
 #include "coordinator/train/batchsource.h"
 #include "coordinator/train/captiontokens.h"
 #include "coordinator/train/eventfile.h"
@@ -246,6 +249,63 @@ static void test_tales(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* A folder with the world's own pictures is the world, in another order. */
+static void test_pictures(void **state)
+{
+    (void)state;
+    enum { N = 21, SIDE = 32, BYTES = 3 * SIDE * SIDE };
+    char dir[] = "/tmp/muster-pictures-XXXXXX", path[64], text[SCENE_CAPTION_MAX];
+    struct tokenizer *t;
+    struct batchsource world, folder, held;
+    struct arena mem;
+    struct err err = {0};
+    uint8_t rgb[BYTES], seen[N] = {0};
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(captiontokens_learn(dir, BPETRAIN_CLIP, 1, 1024, 24, &err), ERR_OK);
+    assert_int_equal(captiontokens_open(&t, dir, &err), ERR_OK);
+    snprintf(path, sizeof path, "%s/metadata.jsonl", dir);
+    FILE *list = fopen(path, "w");
+    for (uint32_t i = 0; i < N; i++) {
+        struct scene s;
+        scene_draw(&s, 3, i, SET_SEEN, 0);
+        scene_paint(&s, SIDE, rgb);
+        scene_caption(&s, 3, i, text);
+        fprintf(list, "{\"file_name\": \"%u.png\", \"text\": \"%s\"}\n", i, text);
+        snprintf(path, sizeof path, "%s/%u.png", dir, i);
+        assert_int_equal(pngfile_save(path, rgb, SIDE, SIDE, NULL, 0, &err), ERR_OK);
+    }
+    fclose(list);
+    struct batch_want w = {.seed = 3, .side = SIDE, .length = 24, .wrong_caption = true, .tokenizer = t};
+    assert_int_equal(arena_init(&mem, 16 << 20), ERR_OK);
+    assert_int_equal(batchsource_open(&world, "scenes", &w, &err), ERR_OK);
+    assert_int_equal(batchsource_open(&folder, dir, &w, &err), ERR_OK);
+    assert_int_equal(folder.n_samples, N);
+    w.held_out = true;
+    assert_int_equal(batchsource_open(&held, dir, &w, &err), ERR_OK);
+    for (uint64_t i = 0; i < 2 * N; i++) {
+        struct batchsource *from = i < N ? &folder : &held;
+        Muster__TrainBatch a = MUSTER__TRAIN_BATCH__INIT, b = a;
+        uint64_t place = batchsource_place(from, i);
+        arena_reset(&mem);
+        assert_true(i < N ? place < N - 2 : place >= N - 2 && place < N);
+        assert_int_equal(batchsource_fill(from, &i, 1, &a, &mem, &err), ERR_OK);
+        assert_int_equal(batchsource_fill(&world, &place, 1, &b, &mem, &err), ERR_OK);
+        assert_memory_equal(a.tensor[0]->data.data, b.tensor[0]->data.data, BYTES);
+        assert_memory_equal(a.tensor[1]->data.data, b.tensor[1]->data.data, 24 * 4);
+        assert_memory_not_equal(a.tensor[1]->data.data, a.tensor[2]->data.data, 24 * 4);
+        seen[place] += i < N - 2;
+    }
+    for (int i = 0; i < N - 2; i++)
+        assert_int_equal(seen[i], 1);
+    batchsource_close(&world);
+    batchsource_close(&folder);
+    batchsource_close(&held);
+    arena_free(&mem);
+    tokenizer_close(t);
+    snprintf(path, sizeof path, "rm -r %s", dir);
+    assert_int_equal(system(path), 0);
+}
+
 /* --- numbers */
 
 static void test_normal(void **state)
@@ -363,6 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc),    cmocka_unit_test(test_event_file), cmocka_unit_test(test_config),
         cmocka_unit_test(test_shuffle), cmocka_unit_test(test_scenes), cmocka_unit_test(test_tales),
+        cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_normal),
         cmocka_unit_test(test_rows),   cmocka_unit_test(test_sums),
     };
