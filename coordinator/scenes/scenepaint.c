@@ -84,48 +84,6 @@ static struct rgb role_shade(enum role role, enum colour c)
     }
 }
 
-/* Is the sample (x, y) inside? Crossing number: an edge counts when it passes the row of the sample to
- * its right. px, py: corner of the box; size: its side in pixels of this picture. */
-static bool inside(const struct part *p, int x, int y, int px, int py, int size)
-{
-    if (p->n == 0) {
-        int64_t dx = x - (64 * px + p->point[0].x * size), dy = y - (64 * py + p->point[0].y * size);
-        int64_t rx = (int64_t)p->point[1].x * size, ry = (int64_t)p->point[1].y * size;
-        return dx * dx * ry * ry + dy * dy * rx * rx <= rx * rx * ry * ry;
-    }
-    bool in = false;
-    for (int i = 0, j = p->n - 1; i < p->n; j = i++) {
-        int64_t ax = 64 * px + p->point[i].x * size, ay = 64 * py + p->point[i].y * size;
-        int64_t bx = 64 * px + p->point[j].x * size, by = 64 * py + p->point[j].y * size;
-        if ((ay > y) == (by > y))
-            continue;
-        int64_t cross = (bx - ax) * (y - ay) - (x - ax) * (by - ay);
-        if (by > ay ? cross > 0 : cross < 0)
-            in = !in;
-    }
-    return in;
-}
-
-static int coverage_of(const struct part *p, int column, int row, int px, int py, int size)
-{
-    int n = 0;
-    for (int k = 0; k < COVER; k++)
-        n += inside(p, column * 64 + 4 + 8 * (k % SAMPLES), row * 64 + 4 + 8 * (k / SAMPLES), px, py, size);
-    return n;
-}
-
-static uint8_t mix(int under, int over, int cover)
-{
-    return (uint8_t)((under * (COVER - cover) + over * cover + COVER / 2) / COVER);
-}
-
-static void blend(uint8_t *pixel, struct rgb c, int cover)
-{
-    pixel[0] = mix(pixel[0], c.r, cover);
-    pixel[1] = mix(pixel[1], c.g, cover);
-    pixel[2] = mix(pixel[2], c.b, cover);
-}
-
 /* Pixels that a box touches, a margin of one around it for the outline. */
 struct box { int x0, y0, x1, y1, px, py, size; };
 
@@ -140,22 +98,91 @@ static struct box box_of(const struct scene_thing *t, int side)
     return b;
 }
 
+/* --- coverage: a row of samples at a time. Sample n of a row lies at x = 8 n + 4, so that bit n % 8 of byte
+ * n / 8 is its own and a byte is a pixel. */
+
+struct sample_row { uint8_t bits[2 * SCENE_SIDE]; };
+
+static int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }     /* b > 0 */
+
+/* Turns over the samples first .. end - 1, as far as there are any. */
+static void turn_over(struct sample_row *r, int64_t first, int64_t end)
+{
+    first = first < 0 ? 0 : first;
+    end = end > SAMPLES * 2 * SCENE_SIDE ? SAMPLES * 2 * SCENE_SIDE : end;
+    for (int64_t n = first; n < end;) {
+        int64_t stop = (n / SAMPLES + 1) * SAMPLES < end ? (n / SAMPLES + 1) * SAMPLES : end;
+        r->bits[n / SAMPLES] ^= (uint8_t)(0xff << n % SAMPLES & 0xff >> ((n / SAMPLES + 1) * SAMPLES - stop));
+        n = stop;
+    }
+}
+
+/* dx^2 ry^2 + dy^2 rx^2 <= rx^2 ry^2, solved for |dx|. */
+static void ellipse_row(const struct part *p, int y, int px, int py, int size, struct sample_row *r)
+{
+    int64_t cx = 64 * px + p->point[0].x * size, dy = y - (64 * py + p->point[0].y * size);
+    int64_t rx = (int64_t)p->point[1].x * size, ry = (int64_t)p->point[1].y * size;
+    int64_t room = rx * rx * ry * ry - dy * dy * rx * rx, reach = 0;
+    if (room < 0)
+        return;
+    room /= ry * ry;
+    for (int64_t bit = 1 << 20; bit > 0; bit /= 2)      /* the whole root */
+        if ((reach + bit) * (reach + bit) <= room)
+            reach += bit;
+    turn_over(r, ceil_div(cx - reach - 4, 8), ceil_div(cx + reach - 3, 8));
+}
+
+/* An edge that passes the row turns over all samples to its left: those with (x - ax) |by - ay| < (bx -
+ * ax) (y - ay), signed as by - ay. */
+static void polygon_row(const struct part *p, int y, int px, int py, int size, struct sample_row *r)
+{
+    for (int i = 0, j = p->n - 1; i < p->n; j = i++) {
+        int64_t ax = 64 * px + p->point[i].x * size, ay = 64 * py + p->point[i].y * size;
+        int64_t bx = 64 * px + p->point[j].x * size, by = 64 * py + p->point[j].y * size;
+        if ((ay > y) == (by > y))
+            continue;
+        int64_t rise = by > ay ? by - ay : ay - by, reach = (by > ay ? 1 : -1) * (bx - ax) * (y - ay);
+        turn_over(r, 0, ceil_div(reach + (ax - 4) * rise, 8 * rise));
+    }
+}
+
+/* Samples of a row of pixels that lie in any of the parts, 0..64 for each pixel: cover [side]. */
+static void cover_row(const struct part *part, size_t n, int row, const struct box *b, int side,
+                      uint8_t *cover)
+{
+    memset(cover, 0, (size_t)side);
+    for (int k = 0; k < SAMPLES; k++) {
+        struct sample_row any = {{0}};
+        for (size_t i = 0; i < n; i++) {
+            struct sample_row one = {{0}};
+            int y = row * 64 + 4 + 8 * k;
+            (part[i].n == 0 ? ellipse_row : polygon_row)(&part[i], y, b->px, b->py, b->size, &one);
+            for (int col = b->x0; col < b->x1; col++)
+                any.bits[col] |= one.bits[col];
+        }
+        for (int col = b->x0; col < b->x1; col++)
+            cover[col] += (uint8_t)__builtin_popcount(any.bits[col]);
+    }
+}
+
+static uint8_t mix(int under, int over, int cover)
+{
+    return (uint8_t)((under * (COVER - cover) + over * cover + COVER / 2) / COVER);
+}
+
+static void blend(uint8_t *pixel, struct rgb c, int cover)
+{
+    pixel[0] = mix(pixel[0], c.r, cover);
+    pixel[1] = mix(pixel[1], c.g, cover);
+    pixel[2] = mix(pixel[2], c.b, cover);
+}
+
 void scene_silhouette(const struct scene_thing *t, int side, uint8_t *coverage)
 {
     struct box b = box_of(t, side);
     memset(coverage, 0, (size_t)(side * side));
     for (int row = b.y0; row < b.y1; row++)
-        for (int col = b.x0; col < b.x1; col++) {
-            int n = 0;
-            for (int k = 0; k < COVER; k++) {
-                bool in = false;
-                for (size_t i = 0; i < shapes[t->kind].n && !in; i++)
-                    in = inside(&shapes[t->kind].part[i], col * 64 + 4 + 8 * (k % SAMPLES),
-                                row * 64 + 4 + 8 * (k / SAMPLES), b.px, b.py, b.size);
-                n += in;
-            }
-            coverage[row * side + col] = (uint8_t)n;
-        }
+        cover_row(shapes[t->kind].part, shapes[t->kind].n, row, &b, side, coverage + row * side);
 }
 
 /* A ring of one pixel around the silhouette: dark around white, light around black. */
@@ -184,12 +211,13 @@ void scene_paint_thing(const struct scene_thing *t, enum place p, int side, uint
     for (size_t i = 0; i < shapes[t->kind].n; i++) {
         const struct part *part = &shapes[t->kind].part[i];
         struct rgb shade = role_shade(part->role, t->colour);
-        for (int row = b.y0; row < b.y1; row++)
-            for (int col = b.x0; col < b.x1; col++) {
-                int n = coverage_of(part, col, row, b.px, b.py, b.size);
-                if (n > 0)
-                    blend(rgb + (row * side + col) * 3, shade, n);
-            }
+        uint8_t cover[2 * SCENE_SIDE];
+        for (int row = b.y0; row < b.y1; row++) {
+            cover_row(part, 1, row, &b, side, cover);
+            for (int col = b.x0; col < b.x1; col++)
+                if (cover[col] > 0)
+                    blend(rgb + (row * side + col) * 3, shade, cover[col]);
+        }
     }
 }
 
