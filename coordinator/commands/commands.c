@@ -12,7 +12,7 @@ const struct command *const command_table[] = {
     &command_logits, &command_probe,
     &command_perplexity, &command_kl, &command_inspect, &command_bench, &command_quantize,
     &command_doctor, &command_plan,
-    &command_train, NULL,
+    &command_train, &command_score, NULL,
 };
 
 const struct command *command_find(const char *name)

@@ -168,17 +168,22 @@ static bool is_like(const struct scene *s, const struct scene_facts *f)
 
 bool measure_scene(struct scene *s, const struct scene_facts *asked, uint64_t seed, uint32_t index)
 {
+    struct scene_facts draw = *asked;
     bool two = asked->things == 2 && asked->kind[0] >= 0 && asked->kind[1] >= 0;
-    if (asked->things < 1 || asked->things > 2 || (two && asked->kind[0] == asked->kind[1]))
+    if (asked->things < 1 || asked->things > 2)
         return false;
+    if (two && asked->kind[0] == asked->kind[1])
+        draw.kind[1] = -1;
     bool held = two && scene_relation_held((enum thing)asked->kind[0], (enum thing)asked->kind[1]);
     for (uint32_t i = 0; i < 1000000; i++) {    /* about one in 500 will do */
         scene_draw(s, seed ^ (uint64_t)index << 32, i, held ? SET_RELATION : SET_SEEN, asked->things);
-        if (!is_like(s, asked))
+        if (!is_like(s, &draw))
             continue;
-        for (int k = 0; k < s->n_things; k++)
-            if (asked->colour[k] >= 0)
-                s->thing[k].colour = (enum colour)asked->colour[k];
+        for (int k = 0; k < s->n_things; k++) {
+            struct scene_thing *t = &s->thing[k];
+            t->kind = asked->kind[k] >= 0 ? (enum thing)asked->kind[k] : t->kind;
+            t->colour = asked->colour[k] >= 0 ? (enum colour)asked->colour[k] : t->colour;
+        }
         return true;
     }
     return false;

@@ -46,7 +46,7 @@ void measure_diversity_add(struct diversity *d, const struct spread *p, const st
 double measure_diversity(const struct diversity *d);        /* 0: of no prompt */
 
 /* Scene `index` of those that a caption may be about (held out ones too): what it does not say is drawn as
- * in the world. False: it has no such scene (two of a kind). */
+ * in the world; two of a kind stand as two others. False: it has no such scene. */
 bool measure_scene(struct scene *s, const struct scene_facts *asked, uint64_t seed, uint32_t index);
 
 #endif

@@ -59,10 +59,13 @@ void scenemarks(const struct scorer_reading *r, const struct scene_facts *asked,
     }
     right[MARK_ALL] = true;
     for (int m = 0; m < MARK_ALL; m++) {
-        right[m] &= out->asked[m] && r->verdict == SCORER_READ;
+        right[m] &= out->asked[m];
         right[MARK_ALL] &= right[m] || !out->asked[m];
     }
-    right[MARK_ALL] &= r->verdict == SCORER_READ;
+    for (int m = 0; m < N_MARKS; m++) {
+        out->guess[m] = right[m];
+        right[m] &= r->verdict == SCORER_READ;
+    }
 }
 
 void scenemarks_add(struct scenemarks_tally *t, const struct scorer_reading *r, const struct scenemarks *m)
@@ -72,6 +75,7 @@ void scenemarks_add(struct scenemarks_tally *t, const struct scorer_reading *r, 
     for (int i = 0; i < N_MARKS; i++) {
         t->asked[i] += m->asked[i];
         t->right[i] += m->asked[i] && m->right[i];
+        t->guess[i] += m->asked[i] && m->guess[i];
     }
 }
 

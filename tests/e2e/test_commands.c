@@ -12,7 +12,7 @@
 enum { LIMIT_S = 60, VOCAB = 512 };
 
 static const char *const names[] = {"generate", "inspect", "tokenize", "logits", "quantize", "bench",
-                                    "doctor", "plan", "chat", "perplexity", "kl"};
+                                    "doctor", "plan", "chat", "perplexity", "kl", "score"};
 enum { N_NAMES = sizeof names / sizeof names[0] };
 
 static const char *model(void) { return e2e_model("m.gguf", "--preset even --type q8_0 --layers 3"); }

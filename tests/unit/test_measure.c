@@ -121,7 +121,7 @@ static void test_diversity(void **state)
     (void)state;
     struct diversity none = {0};
     struct spread two = {2};
-    struct scene_facts never = {2, PLACE_SEA, {THING_CAR, THING_CAR}, {-1, -1}, {-1, -1}, -1};
+    struct scene_facts never = {2, N_PLACES, {THING_CAR, THING_CAR}, {-1, -1}, {-1, -1}, -1};
     double real = diversity_of(40, false);
     assert_true(real > 0.9 && real < 1.1);
     assert_true(diversity_of(16, true) == 0);
@@ -144,6 +144,8 @@ static void test_scenes_of_captions(void **state)
         colours |= 1 << s.thing[1].colour;
     }
     assert_true(__builtin_popcount((unsigned)colours) >= 5);
+    f.kind[1] = THING_STAR;     /* two of a kind */
+    assert_true(measure_scene(&s, &f, 3, 0) && s.thing[1].kind == THING_STAR && s.thing[1].size >= 12);
     f.relation = -1;
     f.kind[1] = (THING_STAR + 2) % N_THINGS;        /* a pair that is held out */
     assert_true(measure_scene(&s, &f, 3, 0));
