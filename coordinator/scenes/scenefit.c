@@ -108,7 +108,7 @@ static struct scenefit_thing best_at(const struct scenetable *t, const struct sc
     for (int c = 0; c < N_COLOURS; c++)
         if (c == 0 || gain[c] > gain[thing.colour])
             thing.colour = (enum colour)c;
-    return (struct scenefit_thing){thing, gain[thing.colour], 0};
+    return (struct scenefit_thing){thing, gain[thing.colour]};
 }
 
 /* --- the ground */
@@ -167,35 +167,24 @@ static double place_left(const struct scenefit_scratch *s, const float (*empty)[
     return sum;
 }
 
-/* The best place and horizon; *gap: how much more the best of another place leaves. seen NULL: no things
- * are known. */
+/* The best place and horizon. seen NULL: no things are known. */
 static void judge_places(const struct scenetable *t, const struct scenefit_scratch *s, const float *seen,
-                         const float (*rest)[SCENETABLE_PLANE], float cap, struct scene *scene, double *gap)
+                         const float (*rest)[SCENETABLE_PLANE], float cap, struct scene *scene)
 {
-    double best[N_PLACES];
-    int horizon[N_PLACES], first = 0;
-    for (int p = 0; p < N_PLACES; p++) {
-        best[p] = HUGE_VAL;
+    double best = HUGE_VAL;
+    for (int p = 0; p < N_PLACES; p++)
         for (int h = 0; h < horizons_of(p); h++) {
             double left = place_left(s, t->place[p][h], seen, rest, cap);
-            if (left < best[p]) {
-                best[p] = left;
-                horizon[p] = p == PLACE_NIGHT ? 0 : SCENETABLE_HORIZON_MIN + h;
-            }
+            if (left >= best)
+                continue;
+            best = left;
+            scene->place = (enum place)p;
+            scene->horizon = p == PLACE_NIGHT ? 0 : SCENETABLE_HORIZON_MIN + h;
         }
-        first = best[p] < best[first] ? p : first;
-    }
-    scene->place = (enum place)first;
-    scene->horizon = horizon[first];
-    *gap = HUGE_VAL;
-    for (int p = 0; p < N_PLACES; p++)
-        if (p != first && best[p] - best[first] < *gap)
-            *gap = best[p] - best[first];
 }
 
 /* With things in place: how much of the ground is seen, and what they add themselves. */
-static void judge_ground(const struct scenetable *t, const struct scenefit_scratch *s, struct scene *scene,
-                         double *gap)
+static void judge_ground(const struct scenetable *t, const struct scenefit_scratch *s, struct scene *scene)
 {
     float black[3][SCENETABLE_PLANE] = {{0}}, white[3][SCENETABLE_PLANE];
     for (int ch = 0; ch < 3; ch++)
@@ -207,7 +196,7 @@ static void judge_ground(const struct scenetable *t, const struct scenefit_scrat
     }
     for (int i = 0; i < SCENETABLE_PLANE; i++)
         white[0][i] -= black[0][i];
-    judge_places(t, s, white[0], (const float (*)[SCENETABLE_PLANE])black, HUGE_VALF, scene, gap);
+    judge_places(t, s, white[0], (const float (*)[SCENETABLE_PLANE])black, HUGE_VALF, scene);
 }
 
 /* --- things */
@@ -328,64 +317,37 @@ static struct choice choose(struct scenefit_scratch *s)
     return c;
 }
 
-/* Squares between picture and fit in the box of a thing and a pixel around it. */
-static double left_in_box(const struct scenetable *t, const struct scenefit_scratch *s,
-                          const struct scene *scene, const struct scene_thing *thing)
+void scenefit_others(const struct scenefit_scratch *s, struct scenefit *f)
 {
-    float again[3][SCENETABLE_PLANE];
-    double sum = 0;
-    memcpy(again, s->ground, sizeof again);
-    for (int i = 0; i < scene->n_things; i++)
-        scenetable_put(t, &scene->thing[i], scene->place, again);
-    for (int ch = 0; ch < 3; ch++)
-        for (int row = 0; row < thing->size + 2; row++)
-            for (int col = 0; col < thing->size + 2; col++) {
-                int at = (thing->y + row) * SCENETABLE_STRIDE + thing->x + col;
-                float d = s->picture[ch][at] - again[ch][at];
-                sum += (double)d * d;
-            }
-    return sum;
-}
-
-/* What else could stand there: the best of another kind, and the same in another colour. */
-static void judge_thing(const struct scenetable *t, const struct scenefit_scratch *s, struct scenefit *out,
-                        int i)
-{
-    const struct scene_thing *thing = &out->scene.thing[i];
-    float gain[N_COLOURS], kind = 0, colour = 0;
-    gains_at(t, s, out->scene.place, thing, false, gain);
-    for (int c = 0; c < N_COLOURS; c++)
-        if (c != (int)thing->colour && gain[c] > colour)
-            colour = gain[c];
-    for (int k = 0; k < s->n_found; k++)
-        if (s->found[k].thing.kind != thing->kind && near(&s->found[k].thing, thing, 4))
-            kind = s->found[k].gain > kind ? s->found[k].gain : kind;
-    double left = left_in_box(t, s, &out->scene, thing);
-    out->misfit[i] = left / (left + out->gain[i]);
-    out->kind_rival[i] = left / (left + out->gain[i] - kind);
-    out->colour_rival[i] = left / (left + out->gain[i] - colour);
+    memset(f->other, 0, sizeof f->other);
+    for (int i = 0; i < f->scene.n_things; i++)
+        for (int k = 0; k < s->n_found; k++) {
+            const struct scenefit_thing *found = &s->found[k];
+            struct scenefit_thing *other = &f->other[i][found->thing.kind];
+            if (near(&found->thing, &f->scene.thing[i], 4) && found->gain > other->gain)
+                *other = *found;
+        }
 }
 
 /* A pair must explain a good deal more than one thing does to be seen. */
-static void settle(const struct scenetable *t, struct scenefit_scratch *s, struct scenefit *out)
+static void settle(struct scenefit_scratch *s, struct scenefit *out)
 {
     struct choice c = choose(s);
     double all = 0;
     for (int ch = 0; ch < 3; ch++)
         for (int i = 0; i < SCENETABLE_PLANE; i++)
             all += (double)s->diff[ch][i] * s->diff[ch][i];
-    double one_left = all - c.one_gain, two_left = all - c.two_gain;
-    bool two = c.two[0] != NULL && two_left < 0.75 * one_left;
+    bool two = c.two[0] != NULL && all - c.two_gain < 0.75 * (all - c.one_gain);
     out->scene.n_things = two ? 2 : c.one != NULL;
-    for (int i = 0; i < out->scene.n_things; i++) {
-        const struct scenefit_thing *f = two ? c.two[i] : c.one;
-        out->scene.thing[i] = f->thing;
-        out->gain[i] = f->gain;
+    out->count = out->scene;
+    out->count.n_things = two ? 1 : c.two[0] != NULL ? 2 : 0;
+    for (int i = 0; i < 2; i++) {
+        struct scene *pair = two ? &out->scene : &out->count, *single = two ? &out->count : &out->scene;
+        if (c.two[0] != NULL)
+            pair->thing[i] = c.two[i]->thing;
+        if (i == 0 && c.one != NULL)
+            single->thing[0] = c.one->thing;
     }
-    for (int i = 0; i < out->scene.n_things; i++)
-        judge_thing(t, s, out, i);
-    double best = two ? two_left : one_left, other = two ? one_left : two_left;
-    out->count_rival = best / (other + 1);
 }
 
 /* A thing beside a large bright one is not among the best of its kind: all of those are on the large one. */
@@ -411,7 +373,7 @@ static void find_things(const struct scenetable *t, struct scenefit_scratch *s, 
     loosen(t, s, out->scene.place);
     scan(t, s, out->scene.place);
     collect_all(t, s, out->scene.place);
-    settle(t, s, out);
+    settle(s, out);
 }
 
 void scenefit(const struct scenetable *t, struct scenefit_scratch *s, const uint8_t *rgb, int side,
@@ -420,14 +382,16 @@ void scenefit(const struct scenetable *t, struct scenefit_scratch *s, const uint
     *out = (struct scenefit){0};
     scenetable_planes(rgb, side, s->picture);
     /* 60 levels in each channel: more is a thing's, and how much more does not matter */
-    judge_places(t, s, NULL, NULL, 3 * 60 * 60, &out->scene, &out->place_gap);
+    judge_places(t, s, NULL, NULL, 3 * 60 * 60, &out->scene);
     for (int round = 0; round < 3; round++) {
         find_things(t, s, out);
         struct scene judged = out->scene;
-        judge_ground(t, s, &judged, &out->place_gap);
+        judge_ground(t, s, &judged);
         if (judged.place == out->scene.place && judged.horizon == out->scene.horizon)
             break;
         out->scene.place = judged.place;
         out->scene.horizon = judged.horizon;
     }
+    out->count.place = out->scene.place;
+    out->count.horizon = out->scene.horizon;
 }

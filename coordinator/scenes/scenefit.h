@@ -9,16 +9,15 @@
 
 #include "coordinator/scenes/scenetable.h"
 
-/* A thing and the squared levels that it explains, of `there` that stand in its silhouette. */
-struct scenefit_thing { struct scene_thing thing; float gain, there; };
+/* A thing and the squared levels that it explains. */
+struct scenefit_thing { struct scene_thing thing; float gain; };
 
+/* The scene; and what else was tried, for a judge who weighs it another way. */
 struct scenefit {
-    struct scene scene;             /* things in no order */
-    double gain[SCENE_THINGS_MAX];      /* of each thing */
-    double misfit[SCENE_THINGS_MAX];    /* what it leaves in its box / what the empty place leaves there */
-    /* Left over by the fit / by the best other one, in the box or all over: 1 where that is as good. */
-    double kind_rival[SCENE_THINGS_MAX], colour_rival[SCENE_THINGS_MAX], count_rival;
-    double place_gap;               /* squares by which the next best place is worse */
+    struct scene scene;         /* things in no order */
+    /* The best thing of each kind where thing i stands; a gain of 0: none. */
+    struct scenefit_thing other[SCENE_THINGS_MAX][N_THINGS];
+    struct scene count;         /* the best scene of the other number of things; n_things 0: none */
 };
 
 enum { SCENEFIT_CANDIDATES = 160, SCENEFIT_COARSE = 12000 };
@@ -34,5 +33,7 @@ struct scenefit_scratch {
 /* rgb [side, side, 3], 32 or 64. */
 void scenefit(const struct scenetable *t, struct scenefit_scratch *w, const uint8_t *rgb, int side,
               struct scenefit *out);
+/* Fills `other` for the things of f->scene, as the caller may have changed them. */
+void scenefit_others(const struct scenefit_scratch *w, struct scenefit *f);
 
 #endif

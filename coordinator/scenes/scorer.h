@@ -1,9 +1,9 @@
 /* scorer.h - reads a picture of the built-in world: the renderer, fitted to it.
  * Why:    what a model made of a caption must be judged by a rule that anybody can run again, and that
  *         is never kinder than an eye.
- * How:    place and horizon by the pixels that agree with them; things by matched filters of every kind
- *         and size over every position, all colours at once; then the scene is painted again and what is
- *         left between the two pictures decides whether it counts as read.
+ * How:    scenefit.h finds the scene; it is painted again, and what is left between the two pictures
+ *         decides. Left overs are compared after a blur of [1 2 1] both ways: a mast that is one pixel off
+ *         is no fault of the picture, a missing one is.
  * Answer: the scene, or why it is unreadable. The best guess is there even then.
  * Owner:  a scorer owns its tables and scratch: one at a time may read with it.
  * Ranks:  not collective. */
@@ -13,19 +13,19 @@
 #include "coordinator/scenes/scene.h"
 #include "proto/err.h"
 
-/* Why a picture is not read. Nothing: an empty place. Residual: the whole differs from the scene painted
- * again by more than worn real pictures do. Unexplained: one part of it does. Ambiguous: another thing,
- * colour or place would do nearly as well. */
+/* Why a picture is not read. Nothing: an empty place. Residual: place and things differ from the scene
+ * painted again by more than worn real pictures do. Unexplained: there is something beside the things.
+ * Ambiguous: another thing, colour or number would do nearly as well. */
 enum scorer_verdict { SCORER_READ, SCORER_NOTHING, SCORER_RESIDUAL, SCORER_UNEXPLAINED, SCORER_AMBIGUOUS,
                       N_SCORER_VERDICTS };
 
 struct scorer_reading {
     enum scorer_verdict verdict;
     struct scene scene;         /* the best fit; of two things the left or upper one is first */
-    double rms;                 /* picture against scene painted again, in levels of 255 */
-    double worst;               /* the same in the worst 5 x 5 pixels (of 32 x 32) */
-    double misfit;              /* of the worst thing: what is left of it, as a share of its contrast */
-    double rival;               /* best against second best; 1: no better */
+    double rms;                 /* of the ground that is seen, against the empty place; levels of 255 */
+    double beside;              /* blurred, the worst 5 x 5 pixels of it */
+    double misfit;              /* blurred, of the worst thing: what is left / what it adds to the ground */
+    double rival;               /* blurred, what is left / what the best other scene leaves; 1: as good */
 };
 
 struct scorer;

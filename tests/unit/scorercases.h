@@ -32,8 +32,8 @@ static void scorercases_read(struct scorer *s, enum damage d, uint32_t n, int si
         bool agree = r.verdict == SCORER_READ && scorercases_agree(&scene, &r.scene, d == DAMAGE_NONE);
         right += agree;
         if (!agree)
-            print_message("%s %u: %s, rms %.1f, worst %.1f, misfit %.2f, rival %.2f\n", damage_names[d], i,
-                          scorer_verdict_name(r.verdict), r.rms, r.worst, r.misfit, r.rival);
+            print_message("%s %u: %s, rms %.1f, beside %.1f, misfit %.2f, rival %.2f\n", damage_names[d], i,
+                          scorer_verdict_name(r.verdict), r.rms, r.beside, r.misfit, r.rival);
     }
     print_message("%s, side %d: %u of %u read rightly\n", damage_names[d], side, right, n);
     assert_true(right >= share * n);
