@@ -1,6 +1,7 @@
 #include "workers/imagepipe.h"
 
 #include "workers/filehash.h"
+#include "workers/latentmodel.h"
 #include "workers/models/cliptext.h"
 #include "workers/models/imagemodel.h"
 #include "workers/models/mmdit.h"
@@ -33,6 +34,7 @@ struct imagepipe {
     json_t *hints;                  /* muster.json, or NULL */
     struct cliptext_config clip;
     struct imagemodel gan; struct imagepart *generator;     /* NULL: no GAN */
+    struct latentmodel latent; bool is_latent;
     bool pixart;
     struct mmdit_config mm;
     struct pixart_config px;
@@ -166,6 +168,17 @@ static uint64_t count_parameters(const struct params *w)
     return n;
 }
 
+/* The folder's own sampler. */
+static int take_solver(struct imagepipe *p, const char *path, struct err *err)
+{
+    const char *name = json_string_value(json_object_get(p->schedule, "_class_name"));
+    p->facts.solver = name != NULL ? solver_find(name) : NULL;
+    if (p->facts.solver == NULL)
+        return err_set(err, ERR_FORMAT, "%s: a scheduler '%s' is not known", path,
+                       name != NULL ? name : "");
+    return ERR_OK;
+}
+
 static int read_scheduler(struct imagepipe *p, const char *folder, struct err *err)
 {
     char path[PATH_MAX];
@@ -174,12 +187,7 @@ static int read_scheduler(struct imagepipe *p, const char *folder, struct err *e
         return err_set(err, ERR_IO, "%s: no folder scheduler/ in it: a part of the model is missing",
                        folder);
     TRY(read_json(path, "scheduler_config.json", &p->schedule, err));
-    const char *name = json_string_value(json_object_get(p->schedule, "_class_name"));
-    p->facts.solver = name != NULL ? solver_find(name) : NULL;
-    if (p->facts.solver == NULL)
-        return err_set(err, ERR_FORMAT, "%s: a scheduler '%s' is not known", path,
-                       name != NULL ? name : "");
-    return ERR_OK;
+    return take_solver(p, path, err);
 }
 
 static void take_name(struct imagepipe *p, const char *folder)
@@ -238,6 +246,8 @@ static int open_parts(struct imagepipe *p, const char *folder, struct err *err)
     TRY(cliptext_config_read(&p->clip, p->text.config, p->text.path, err));
     TRY(open_part(&p->denoiser, folder, "transformer", err));
     TRY(read_denoiser(p, err));
+    f->pixels = 1;
+    f->none = -1;
     f->tokens = p->clip.positions;
     f->vocab = p->clip.vocab;
     f->bos = p->clip.bos;
@@ -249,6 +259,14 @@ static int open_parts(struct imagepipe *p, const char *folder, struct err *err)
 }
 
 /* --- a GAN */
+
+/* A GAN that paints in grey does so in three colours here. */
+static void spread_grey(float *out, const float *in, int64_t n, int64_t area)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < 3; k++)
+            memcpy(out + (i * 3 + k) * area, in + i * area, (size_t)area * sizeof *out);
+}
 
 static bool is_gan(const char *path)
 {
@@ -289,16 +307,17 @@ static int open_gan(struct imagepipe *p, const char *path, struct err *err)
         return err_set(err, ERR_FORMAT, "%s: neither a diffusion folder nor a GAN's generator", path);
     TRY(imagepart_load(p->generator, err));
     const struct imagefacts *g = &p->generator->facts;
-    if (g->latent < 1 || g->side < 1 || g->side > SIDE_MAX || g->channels_out != 3)
+    if (g->latent < 1 || g->side < 1 || g->side > SIDE_MAX ||
+        (g->channels_out != 3 && g->channels_out != 1))
         return err_set(err, ERR_FORMAT, "%s: a generator of %d channels from %d numbers; pictures "
-                       "have 3", file,
-                       g->channels_out, g->latent);
+                       "have 3, or 1 in grey", file, g->channels_out, g->latent);
     snprintf(f->kind, sizeof f->kind, "%.60s", imagepart_kind(p->generator));
     f->channels = f->channels_out = 3;
     f->patch = f->side = f->side_max = g->side;
     f->latent = g->latent;
     f->classes = g->pooled_width > 0 ? 0 : g->classes;
-    f->bos = f->eos = -1;
+    f->bos = f->eos = f->none = -1;
+    f->pixels = 1;
     f->parameters = p->generator->parameters;
     return g->pooled_width > 0 ? open_captions(p, path, err) : ERR_OK;
 }
@@ -321,10 +340,50 @@ int imagepipe_generate(struct imagepipe *p, struct nn *nn, int n, const float *z
     }
     TRY(imagepart_run(p->generator, nn, &in, &answer, err));
     const struct imagetensor *image = imagetensors_find(&answer, "image");
-    if (image == NULL || image->n != (int64_t)n * 3 * p->facts.side * p->facts.side)
+    int64_t area = (int64_t)p->facts.side * p->facts.side;
+    if (image == NULL || image->n != n * g->channels_out * area)
         return err_set(err, ERR_FORMAT, "%s: an answer of another size than it said", p->generator->file);
     *out = image->data;
+    if (g->channels_out == 1) {
+        float *colours = nn_take(nn, (size_t)(n * 3 * area) * sizeof *colours);
+        spread_grey(colours, image->data, n, area);
+        *out = colours;
+    }
     return ERR_OK;
+}
+
+/* --- a denoiser of latents, of digits */
+
+static int open_latent(struct imagepipe *p, const char *path, struct err *err)
+{
+    struct imagepipe_facts *f = &p->facts;
+    take_name(p, path);
+    if (is_folder(path))
+        TRY(read_hints(p, path, err));
+    TRY(latentmodel_open(&p->latent, path, err));
+    p->is_latent = true;
+    p->schedule = json_incref(p->latent.schedule);
+    TRY(take_solver(p, path, err));
+    const struct imagefacts *d = &p->latent.denoiser->facts;
+    snprintf(f->kind, sizeof f->kind, "%.60s", imagepart_kind(p->latent.denoiser));
+    f->channels = f->channels_out = d->channels_in;
+    f->pixels = p->latent.pixels;
+    f->patch = d->patch * f->pixels;
+    f->side = d->side * f->pixels;
+    f->side_max = d->side_max > 0 ? d->side_max * f->pixels : SIDE_MAX / f->patch * f->patch;
+    f->decodes = true;
+    f->classes = d->classes;
+    f->none = d->classes > 0 ? d->classes : -1;
+    f->bos = f->eos = -1;
+    f->parameters = latentmodel_parameters(&p->latent);
+    p->context = d->classes > 0;        /* its prompt is a class */
+    return ERR_OK;
+}
+
+int imagepipe_decode(struct imagepipe *p, struct nn *nn, const float *x, int height, int width,
+                     const float **out, struct err *err)
+{
+    return latentmodel_decode(&p->latent, nn, x, height, width, out, err);
 }
 
 int imagepipe_open(struct imagepipe **out, const char *folder, struct err *err)
@@ -337,7 +396,9 @@ int imagepipe_open(struct imagepipe **out, const char *folder, struct err *err)
         free(p);
         return err_set(err, ERR_IO, "%s: no folder of an image model there", folder);
     }
-    int rc = is_gan(folder) ? open_gan(p, folder, err) : open_parts(p, folder, err);
+    int rc = latentmodel_is(folder) ? open_latent(p, folder, err)
+             : is_gan(folder)       ? open_gan(p, folder, err)
+                                    : open_parts(p, folder, err);
     if (rc != ERR_OK) {
         imagepipe_close(p);
         return rc;
@@ -353,6 +414,7 @@ void imagepipe_close(struct imagepipe *p)
     close_part(&p->text);
     close_part(&p->denoiser);
     imagemodel_close(&p->gan);
+    latentmodel_close(&p->latent);
     json_decref(p->schedule);
     json_decref(p->hints);
     free(p->words);
@@ -363,7 +425,8 @@ const struct imagepipe_facts *imagepipe_facts(const struct imagepipe *p) { retur
 
 void imagepipe_digest(const struct imagepipe *p, uint64_t *size, uint64_t *hash)
 {
-    *size = p->text.size + p->denoiser.size + (p->generator != NULL ? p->generator->file_bytes : 0);
+    *size = p->text.size + p->denoiser.size + (p->generator != NULL ? p->generator->file_bytes : 0) +
+            (p->is_latent ? p->latent.denoiser->file_bytes : 0);
     *hash = p->text.hash * 31 + p->denoiser.hash;
 }
 
@@ -373,6 +436,8 @@ int imagepipe_hash(const struct imagepipe *p, char hex[65], struct err *err)
         char *const one[] = {p->gan.path};
         return filehash_hex(one, 1, hex, err);
     }
+    if (p->is_latent)
+        return latentmodel_hash(&p->latent, hex, err);
     return filehash_hex(p->denoiser.files, p->denoiser.n_files, hex, err);
 }
 
@@ -463,6 +528,10 @@ int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, in
 {
     int l = p->clip.positions;
     struct cliptext_out text;
+    if (p->is_latent) {
+        out[0] = n == 1 ? (float)ids[0] : -1;
+        return ERR_OK;
+    }
     if (n < 1 || n > l)
         return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, l);
     one_part_a_sample(nn, 1);
@@ -515,10 +584,22 @@ static int run_pixart(struct imagepipe *p, struct nn *nn, struct nn_tensor *x, s
     return pixart_forward(nn, &p->px, &p->denoiser.w, p->denoiser.path, &in, out, err);
 }
 
+static int denoise_latent(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
+                          const double *times, const float *const *prompts, const float **out,
+                          struct err *err)
+{
+    float labels[NN_PARTS_MAX];
+    for (int i = 0; i < n && p->facts.classes > 0; i++)
+        labels[i] = prompts[i][0];
+    return latentmodel_denoise(&p->latent, nn, n, x, height, width, times, labels, out, err);
+}
+
 int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
                       const double *times, const float *const *prompts, const float **out,
                       struct err *err)
 {
+    if (p->is_latent)
+        return denoise_latent(p, nn, n, x, height, width, times, prompts, out, err);
     struct nn_tensor *answer;
     const int64_t shape[4] = {n, p->facts.channels, height, width};
     const int64_t text_shape[3] = {n, p->clip.positions, p->clip.width}, pooled_shape[2] = {n, p->pooled};

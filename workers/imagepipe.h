@@ -4,6 +4,7 @@
  * Folder: model_index.json, scheduler/, transformer/ (SD3Transformer2DModel or PixArtTransformer2DModel,
  *         in pixel space), text_encoder/ (CLIP), tokenizer/ where it has one; muster.json, optional:
  *         {"steps", "guidance": what suits the model, "words": what its captions were made of}.
+ * Others: a DiT folder with its autoencoder, a file of a small denoiser (latentmodel.h).
  * GAN:    a generator's .safetensors file, or a folder with generator/ and, for captions, text_encoder/.
  * Shapes: latents [n, channels, height, width]; what a prompt becomes is one block of floats,
  *         imagepipe_prompt_floats of them.
@@ -20,10 +21,13 @@ struct imagepipe;
 struct imagepipe_facts {
     char name[128], kind[64];       /* the folder's own name; the network's class */
     uint64_t parameters;
-    int channels, channels_out;     /* that the denoiser sees and answers */
+    int channels, channels_out;     /* that the denoiser sees; of the numbers x that it changes */
     int patch, side, side_max;      /* in pixels: trained for; at most */
+    int pixels;                     /* of a picture to a number of x, each way */
+    bool decodes;                   /* x becomes a picture by imagepipe_decode */
     int tokens, vocab, bos, eos, pad;   /* tokens 0: takes no text */
     int latent, classes;            /* GAN: numbers that it starts from (else 0); conditions, 0: none */
+    int none;                       /* the class that stands for no class, -1: there is none */
     const struct solver *solver;    /* the folder's; NULL: a GAN */
     int steps; double guidance;     /* that suit the model by muster.json, 0: unknown */
 };
@@ -48,7 +52,7 @@ int imagepipe_settings(const struct imagepipe *p, const struct solver *s, int wi
 /* Names of the samplers that suit the model, "a, b, c". */
 void imagepipe_samplers(const struct imagepipe *p, char *out, size_t cap);
 
-/* Floats of one encoded prompt. */
+/* Floats of one encoded prompt; of a denoiser that takes classes 1: its prompt is the class's number. */
 int64_t imagepipe_prompt_floats(const struct imagepipe *p);
 /* ids [n], begin and end included, at most facts.tokens -> out [prompt_floats]. nn is reset. */
 int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, int n, float *out,
@@ -64,5 +68,10 @@ int imagepipe_generate(struct imagepipe *p, struct nn *nn, int n, const float *z
 int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
                       const double *times, const float *const *prompts, const float **out,
                       struct err *err);
+
+/* x [c, h, w] of a model that decodes -> *out [3, pixels h, pixels w] in -1..1, in nn's memory until its next
+ * reset. nn is reset first. */
+int imagepipe_decode(struct imagepipe *p, struct nn *nn, const float *x, int height, int width,
+                     const float **out, struct err *err);
 
 #endif

@@ -242,7 +242,11 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
         return err_set(err, ERR_INVAL, "a GAN begins with no picture: leave --init out");
     if (s->task->mask != NULL && s->task->init == NULL)
         return err_set(err, ERR_INVAL, "a mask goes with a first picture");
-    s->n = (int64_t)s->channels * s->width * s->height;
+    if (f->decodes && s->task->init != NULL)
+        return err_set(err, ERR_INVAL, "%s begins with no picture: leave --init out", f->name);
+    s->rows = s->height / f->pixels;
+    s->cols = s->width / f->pixels;
+    s->n = (int64_t)s->channels * s->rows * s->cols;
     s->latent = f->latent;
     if (s->latent == 0)
         TRY(make_plan(s, pipe, err));
@@ -255,7 +259,7 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
         make_latent(s);
     else
         start(s);
-    s->guided = s->latent == 0 && s->task->guidance != 1;
+    s->guided = s->latent == 0 && (f->tokens > 0 || f->none >= 0) && s->task->guidance != 1;
     s->generated = false;
     s->used_us = 0;
     s->used = true;
@@ -321,12 +325,12 @@ bool imageslot_done(const struct imageslot *s)
     return s->latent > 0 ? s->generated : s->call >= s->plan.n_calls;
 }
 
-void imageslot_pixels(const struct imageslot *s, uint8_t *rgb)
+void imageslot_pixels(const struct imageslot *s, const float *picture, uint8_t *rgb)
 {
     int64_t area = (int64_t)s->width * s->height;
     for (int64_t i = 0; i < area; i++)
         for (int64_t k = 0; k < 3; k++) {
-            float v = s->x[k * area + i] * 127.5f + 128;        /* 127.5, and a half to round */
+            float v = picture[k * area + i] * 127.5f + 128;        /* 127.5, and a half to round */
             rgb[i * 3 + k] = (uint8_t)(v >= 255 ? 255 : v >= 0 ? v : 0);
         }
 }

@@ -1,5 +1,5 @@
 /* imageslot.h - one picture in the making: its task, schedule, sampler state, where it is.
- * Shapes: x, noise, clean [channels, height, width]; mask [height, width], 1 is painted anew.
+ * Shapes: x, noise, clean [channels, rows, cols]; mask [height, width], 1 is painted anew.
  * Owner:  a slot owns its memory and keeps it for the next picture.
  * Ranks:  not collective. */
 #ifndef MUSTER_IMAGESLOT_H
@@ -19,7 +19,8 @@ struct imageslot {
     struct solver_plan plan;
     struct solver_state state;
     int call;                           /* the next one */
-    int channels, height, width;
+    int channels, height, width;        /* in pixels of the picture */
+    int rows, cols;                     /* of x: fewer, where an autoencoder makes the picture of it */
     int64_t n;                          /* numbers of x */
     float *floats; int64_t cap;         /* all that follows */
     float *x, *noise, *clean, *mask;    /* clean, mask: NULL without a first picture, without a mask */
@@ -39,8 +40,8 @@ void imageslot_generated(struct imageslot *s, const float *image);
 /* One step with the network's answers; uncond NULL: no guidance. scratch [2 n]. */
 void imageslot_advance(struct imageslot *s, const float *cond, const float *uncond, float *scratch);
 bool imageslot_done(const struct imageslot *s);
-/* The picture, 8-bit [height, width, 3]. */
-void imageslot_pixels(const struct imageslot *s, uint8_t *rgb);
+/* The picture, 8-bit [height, width, 3], of x or of what it was decoded to, [3, height, width] in -1..1. */
+void imageslot_pixels(const struct imageslot *s, const float *picture, uint8_t *rgb);
 /* Free for the next picture. */
 void imageslot_end(struct imageslot *s);
 void imageslot_free(struct imageslot *s);

@@ -285,6 +285,16 @@ static int get_prompt(struct imageworker *w, const uint32_t *ids, size_t n, stru
     return promptcache_get(&w->prompts, w->pipe, &w->nn, ids, (int)n, out, err);
 }
 
+/* What guidance leads away from: the negative prompt, or no class. */
+static int get_negative(struct imageworker *w, const Muster__ImageTask *t, struct prompt **out,
+                        struct err *err)
+{
+    const uint32_t none = (uint32_t)imagepipe_facts(w->pipe)->none;
+    if (imagepipe_facts(w->pipe)->none >= 0)
+        return promptcache_get(&w->prompts, w->pipe, &w->nn, &none, 1, out, err);
+    return get_prompt(w, t->negative, t->n_negative, out, err);
+}
+
 /* A share of the way from the prompt to another; or, with a third, along the way from that to the other. */
 static int mix_prompts(struct imageworker *w, struct imageslot *s, struct err *err)
 {
@@ -309,12 +319,15 @@ static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *er
     const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
     if (f->classes > 0 && (t->label < 0 || t->label >= f->classes))
         return err_set(err, ERR_INVAL, "class %d: the model has 0 to %d", t->label, f->classes - 1);
+    const uint32_t label = (uint32_t)t->label;
+    if (f->none >= 0)           /* a denoiser's class is its prompt */
+        TRY(promptcache_get(&w->prompts, w->pipe, &w->nn, &label, 1, &s->prompt, err));
     if (f->tokens > 0)
         TRY(get_prompt(w, t->ids, t->n_ids, &s->prompt, err));
     if (t->n_ids_to > 0 && f->tokens > 0)
         TRY(mix_prompts(w, s, err));
     if (s->guided && w->helper < 0)
-        TRY(get_prompt(w, t->negative, t->n_negative, &s->negative, err));
+        TRY(get_negative(w, t, &s->negative, err));
     take_first(w);
     return ERR_OK;
 }
@@ -369,11 +382,13 @@ static int gather(struct imageworker *w, struct step *s, struct err *err)
             s->member[s->n++] = k;
     }
     s->answer = first->n;
-    s->floats = (int64_t)f->channels * first->width * first->height;
+    s->floats = (int64_t)f->channels * first->rows * first->cols;
     TRY(room_for(w, 2 * (int64_t)w->n_slots * s->floats, err));
     for (int i = 0; i < s->n; i++) {
         s->times[i] = imageslot_input(s->member[i], w->in + i * s->floats);
-        s->prompts[i] = s->member[i]->mixed != NULL ? s->member[i]->mixed : s->member[i]->prompt->values;
+        const struct prompt *prompt = s->member[i]->prompt;
+        s->prompts[i] = s->member[i]->mixed != NULL ? s->member[i]->mixed
+                        : prompt != NULL            ? prompt->values : NULL;
     }
     s->n_samples = s->n;
     for (int i = 0; i < s->n; i++) {
@@ -393,8 +408,8 @@ static void denoise(void *arg)
 {
     struct step *s = arg;
     struct imageworker *w = s->worker;
-    int height = s->member[0] != NULL ? s->member[0]->height : 0;
-    int width = s->member[0] != NULL ? s->member[0]->width : 0;
+    int height = s->member[0] != NULL ? s->member[0]->rows : 0;
+    int width = s->member[0] != NULL ? s->member[0]->cols : 0;
     s->rc = imagepipe_denoise(w->pipe, &w->nn, s->n_samples, w->in, height, width, s->times, s->prompts,
                               &s->out, s->err);
 }
@@ -417,8 +432,8 @@ static int ask_helper(struct imageworker *w, struct step *s, struct err *err)
         memcpy(x + k++ * s->floats, w->in + i * s->floats, (size_t)s->floats * sizeof *x);
     }
     h.n = (uint32_t)s->n_guided;
-    h.height = (uint32_t)s->member[0]->height;
-    h.width = (uint32_t)s->member[0]->width;
+    h.height = (uint32_t)s->member[0]->rows;
+    h.width = (uint32_t)s->member[0]->cols;
     h.n_times = h.n_prompts = (size_t)s->n_guided;
     h.times = times;
     h.prompts = list;
@@ -442,6 +457,21 @@ static int hear_helper(struct imageworker *w, const struct step *s, const float 
 
 /* --- pictures go */
 
+struct decoding {
+    struct imageworker *worker;
+    const struct imageslot *slot;
+    const float *out;           /* [3, height, width] */
+    int rc;
+    struct err *err;
+};
+
+static void decode(void *arg)
+{
+    struct decoding *d = arg;
+    const struct imageslot *s = d->slot;
+    d->rc = imagepipe_decode(d->worker->pipe, &d->worker->nn, s->x, s->rows, s->cols, &d->out, d->err);
+}
+
 static int deliver(struct imageworker *w, struct imageslot *s, struct err *err)
 {
     Muster__Picture p = MUSTER__PICTURE__INIT;
@@ -457,7 +487,14 @@ static int deliver(struct imageworker *w, struct imageslot *s, struct err *err)
             return err_set(err, ERR_NOMEM, "no memory for a picture");
         }
     }
-    imageslot_pixels(s, w->rgb);
+    struct decoding d = {.worker = w, .slot = s, .out = s->x, .err = err};
+    if (imagepipe_facts(w->pipe)->decodes) {
+        int64_t begun = comm_now_us(w->comm);
+        team_enter(&w->team, decode, &d);
+        TRY(d.rc);
+        w->used_us += (double)(comm_now_us(w->comm) - begun);
+    }
+    imageslot_pixels(s, d.out, w->rgb);
     pixels.width = (uint32_t)s->width;
     pixels.height = (uint32_t)s->height;
     pixels.channels = 3;
@@ -478,9 +515,10 @@ static int advance(struct imageworker *w, struct step *s, const float *uncond, s
         struct imageslot *m = s->member[i];
         const float *u = m->guided ? uncond + k++ * s->answer : NULL;
         imageslot_advance(m, s->out + i * s->answer, u, w->scratch);
-        if (imageslot_done(m))
-            TRY(deliver(w, m, err));
     }
+    for (int i = 0; i < s->n; i++)      /* a decoder takes the memory of what the step answered */
+        if (imageslot_done(s->member[i]))
+            TRY(deliver(w, s->member[i], err));
     return ERR_OK;
 }
 
@@ -587,8 +625,8 @@ static int check_half(struct imageworker *w, const Muster__ImageHalf *h, struct 
     const struct imagepipe_facts *f = w->pipe != NULL ? imagepipe_facts(w->pipe) : NULL;
     if (f == NULL || w->n_slots == 0 || h->n < 1 || h->n > SLOTS_MAX || h->n_times != h->n ||
         h->n_prompts != h->n || h->height < 1 || h->height > (uint32_t)f->side_max || h->width < 1 ||
-        h->width > (uint32_t)f->side_max || h->height % (uint32_t)f->patch != 0 ||
-        h->width % (uint32_t)f->patch != 0 ||
+        h->width > (uint32_t)f->side_max || h->height * (uint32_t)f->pixels % (uint32_t)f->patch != 0 ||
+        h->width * (uint32_t)f->pixels % (uint32_t)f->patch != 0 ||
         h->data.len != (size_t)h->n * (size_t)f->channels * h->height * h->width * sizeof(float))
         return err_set(err, ERR_PEER, "half of a step that does not fit the model");
     return ERR_OK;
@@ -598,7 +636,7 @@ static int compute_half(struct imageworker *w, const Muster__ImageHalf *h, struc
 {
     const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
     struct prompt *held[SLOTS_MAX] = {0};
-    struct imageslot shape = {.height = (int)h->height, .width = (int)h->width};
+    struct imageslot shape = {.rows = (int)h->height, .cols = (int)h->width};
     int rc = ERR_OK;
     s->floats = (int64_t)f->channels * h->height * h->width;
     s->answer = (int64_t)f->channels_out * h->height * h->width;
@@ -607,7 +645,7 @@ static int compute_half(struct imageworker *w, const Muster__ImageHalf *h, struc
     TRY(room_for(w, (int64_t)h->n * s->floats, err));
     memcpy(w->in, h->data.data, h->data.len);
     for (uint32_t i = 0; i < h->n && rc == ERR_OK; i++) {
-        rc = get_prompt(w, h->prompts[i]->negative, h->prompts[i]->n_negative, &held[i], err);
+        rc = get_negative(w, h->prompts[i], &held[i], err);
         s->prompts[i] = rc == ERR_OK ? held[i]->values : NULL;
         s->times[i] = h->times[i];
     }

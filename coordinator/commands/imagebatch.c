@@ -70,10 +70,10 @@ static int settle(struct imagebatch *b, struct picturejob *j, struct err *err)
     if (s->classes > 0 && (j->label < 0 || j->label >= (int)s->classes))
         return err_set(err, ERR_INVAL, "%s takes classes: --class 0 to %u", s->name,
                        s->classes - 1);
-    if (s->latent > 0) {
+    if (s->latent > 0)
         j->steps = 1;
-        j->guidance = 1;
-    }
+    if (s->latent > 0 || (s->tokens == 0 && s->classes == 0))
+        j->guidance = 1;        /* nothing to lead towards */
     j->steps = j->steps > 0 ? j->steps : s->steps > 0 ? (int)s->steps : STEPS_DEFAULT;
     j->guidance = j->guidance >= 0 ? j->guidance : s->guidance > 0 ? s->guidance : GUIDANCE_DEFAULT;
     TRY(imagerun_load(&b->run, j, err));
