@@ -14,7 +14,8 @@ flags="--bind-to none"                  # the ranks share the machine's cores be
 [ "$(nproc)" -ge "$ranks" ] || flags="$flags --oversubscribe"
 run() { echo "+ $*" >&2; "$@"; }
 # shellcheck disable=SC2086             # flags are meant to be split
-run mpirun $flags -n "$ranks" build/muster generate -p "${1-Once upon a time}" -n 60 --seed 1
+run mpirun $flags -n "$ranks" build/muster generate -p "${1-There is a red boat left of a yellow house on the sea.}" \
+    -n 60 --seed 1
 rm -rf build/demo
 # shellcheck disable=SC2086
 run mpirun $flags -n "$ranks" build/muster imagine "a blue car on a green field" -n 16 --seed 1 \

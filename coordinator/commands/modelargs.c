@@ -151,7 +151,7 @@ void model_args_shipped(char *out, size_t cap)
 
 int model_args_path(const struct model_args *a, char *out, struct err *err)
 {
-    return model_args_path_of(a, "default", "default.gguf", out, err);
+    return model_args_path_of(a, "scenes-language", "one", out, err);
 }
 
 int model_args_path_of(const struct model_args *a, const char *otherwise, const char *what, char *out,
@@ -163,11 +163,8 @@ int model_args_path_of(const struct model_args *a, const char *otherwise, const 
     if (a->model == NULL) {
         if (look_in(shipped, otherwise, out))
             return ERR_OK;
-        return err_set(err, ERR_IO, "no default model (looked for %s%s in %s): name %s with -m",
-                       strcmp(otherwise, "default") == 0 ? "" : otherwise,
-                       strcmp(otherwise, "default") == 0 ? what : "",
-                       shipped[0] ? shipped : "../share/muster/models",
-                       strcmp(otherwise, "default") == 0 ? "one" : what);
+        return err_set(err, ERR_IO, "no default model (looked for %s in %s): name %s with -m", otherwise,
+                       shipped[0] ? shipped : "../share/muster/models", what);
     }
     if (strlen(a->model) >= MODEL_PATH_MAX)
         return err_set(err, ERR_INVAL, "-m: the path is too long");

@@ -36,7 +36,9 @@ _muster() {
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             compopt -o filenames
             return ;;
-        --compute) mapfile -t COMPREPLY < <(compgen -W "default f32" -- "$word"); return ;;
+        --kind) mapfile -t COMPREPLY < <(compgen -W "pictures text" -- "$word"); return ;;
+        --compute) [[ $command == train ]] && mapfile -t COMPREPLY < <(compgen -W "f32 bf16" -- "$word") && return
+            mapfile -t COMPREPLY < <(compgen -W "default f32" -- "$word"); return ;;
         --kv) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 q8_0" -- "$word"); return ;;
         --link)
             mapfile -t COMPREPLY < <(compgen -W \

@@ -227,7 +227,7 @@ static void print_share(int good, int all)
 {
     double n = all, p = all > 0 ? good / n : 0, z = 1.96, mid = (p + z * z / 2 / n) / (1 + z * z / n);
     double off = z * sqrt(p * (1 - p) / n + z * z / 4 / n / n) / (1 + z * z / n);
-    printf(" %5.1f [%4.1f %5.1f]", 100 * p, 100 * (mid - off), 100 * (mid + off));
+    printf(" %5.1f [%4.1f %5.1f]", 100 * p, 100 * fmax(mid - off, 0), 100 * (mid + off));
 }
 
 static void measure_answers(const char *muster, const char *folder, int each, int threads)

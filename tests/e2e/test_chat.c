@@ -28,7 +28,7 @@ static void bad_conversations(void **state)
         {"{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"tools\": 5}", "tools"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct e2e_run r;
-        e2e_ranks(&r, 2, LIMIT_S, "generate --chat '%s' -n 4", messages_file(cases[i].text));
+        e2e_ranks(&r, 2, LIMIT_S, "generate -m random-llama-tiny --chat '%s' -n 4", messages_file(cases[i].text));
         e2e_expect_error(&r, INPUT, cases[i].what);
         e2e_run_free(&r);
     }
@@ -46,10 +46,10 @@ static void two_sources(void **state)
 static void both_forms(void **state)
 {
     struct e2e_run a, b;
-    e2e_muster(&a, 1, LIMIT_S, "generate --chat '%s' -n 8 --temp 0",
+    e2e_muster(&a, 1, LIMIT_S, "generate -m random-llama-tiny --chat '%s' -n 8 --temp 0",
                messages_file("[{\"role\": \"user\", \"content\": \"Once\"}]"));
     e2e_expect(&a, 0);
-    e2e_muster(&b, 1, LIMIT_S, "generate --chat '%s' -n 8 --temp 0",
+    e2e_muster(&b, 1, LIMIT_S, "generate -m random-llama-tiny --chat '%s' -n 8 --temp 0",
                messages_file("{\"messages\": [{\"role\": \"user\", \"content\": \"Once\"}]}"));
     e2e_expect(&b, 0);
     assert_string_equal(a.out, b.out);

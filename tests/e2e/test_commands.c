@@ -126,19 +126,18 @@ static void completion_knows_commands_and_options(void **state)
 static void without_a_model_the_default_one(void **state)
 {
     struct e2e_run r;
-    e2e_shell(&r, LIMIT_S, "cd / && exec %s -n 2 %s generate -p 'Once upon a time' -n 20 --seed 1",
-              e2e_mpirun(), E2E_MUSTER);
+    e2e_shell(&r, LIMIT_S, "cd / && exec %s -n 2 %s generate -p 'There is a red boat on the sea.\nQ: What "
+              "colour is the boat?\nA:' -n 20 --temp 0 --stop '\n' --no-echo", e2e_mpirun(), E2E_MUSTER);
     e2e_expect(&r, 0);
-    assert_memory_equal(r.out, "Once upon a time", 16);
-    assert_true(r.n_out > 20 && r.out[r.n_out - 1] == '\n');
+    assert_string_equal(r.out, " red\n");
     e2e_run_free(&r);
     /* No seed: a random one, which is printed and gives the same text again. */
-    e2e_muster(&r, 0, LIMIT_S, "generate -p Hello -n 20");
+    e2e_muster(&r, 0, LIMIT_S, "generate -p 'There is' -n 20");
     e2e_expect(&r, 0);
     const char *seed = strstr(r.err, "seed");
     assert_non_null(seed);
     seed += strcspn(seed, "0123456789");
-    char *again = output(0, "generate -p Hello -n 20 --seed %.*s", (int)strspn(seed, "0123456789"),
+    char *again = output(0, "generate -p 'There is' -n 20 --seed %.*s", (int)strspn(seed, "0123456789"),
                          seed);
     assert_string_equal(again, r.out);
     free(again);

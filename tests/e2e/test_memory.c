@@ -1,7 +1,7 @@
 /* test_memory.c - what a rank takes: resident memory and bytes read of a 1.1B-parameter model, seen from
  * outside, against what the plan prints and against a formula.
  * How: /proc/PID/status and /proc/PID/io of the ranks while they stream. What a process takes before it
- * has a model is measured on the tiny default model, which has next to nothing to hold.
+ * has a model is measured on a tiny model, which has next to nothing to hold.
  * Skipped where the disk has no room for the model (1.2 GB). */
 #include "tests/e2e/e2e.h"
 

@@ -166,7 +166,7 @@ static void test_model_paths(void **state)
     a.model = NULL;
     assert_int_equal(model_args_path(&a, out, NULL), ERR_IO);
     unlink(file);
-    snprintf(file, sizeof file, "%s/default.gguf", dir);
+    snprintf(file, sizeof file, "%s/scenes-language.gguf", dir);
     fclose(fopen(file, "w"));
     assert_int_equal(model_args_path(&a, out, NULL), ERR_OK);
     assert_string_equal(out, file);

@@ -19,7 +19,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define MODEL GOLDEN_DIR "/../../deploy/models/default.gguf"
+#define MODEL GOLDEN_DIR "/../../deploy/models/random-llama-tiny.gguf"
 
 enum { WORKERS_MAX = 6, TOKENS_MAX = 40, SEQS = 5 };
 
