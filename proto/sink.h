@@ -23,6 +23,7 @@ struct sink_done {
 
 struct sink {
     void *ctx;
+    /* Where pictures go from now on; waits for those that are on their way to the folder before. */
     int (*open)(void *ctx, const Muster__SinkOpen *how, int rank, struct err *err);
     /* Blocks while too many pictures wait to be written. */
     int (*put)(void *ctx, const Muster__Picture *picture, struct err *err);

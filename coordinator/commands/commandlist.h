@@ -7,6 +7,6 @@
 extern const struct command command_generate, command_tokenize, command_logits, command_inspect,
     command_bench, command_quantize, command_doctor, command_chat, command_plan,
     command_train, command_perplexity, command_kl, command_imagine,
-    command_upscale, command_probe, command_score;
+    command_upscale, command_compare, command_probe, command_score;
 
 #endif

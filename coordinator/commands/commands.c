@@ -8,11 +8,10 @@
 #include <string.h>
 
 const struct command *const command_table[] = {
-    &command_generate, &command_chat, &command_imagine, &command_upscale, &command_tokenize,
-    &command_logits, &command_probe,
-    &command_perplexity, &command_kl, &command_inspect, &command_bench, &command_quantize,
-    &command_doctor, &command_plan,
-    &command_train, &command_score, NULL,
+    &command_generate, &command_chat, &command_imagine, &command_compare, &command_upscale,
+    &command_score, &command_tokenize, &command_logits, &command_probe, &command_perplexity,
+    &command_kl, &command_inspect, &command_bench, &command_quantize, &command_doctor,
+    &command_plan, &command_train, NULL,
 };
 
 const struct command *command_find(const char *name)

@@ -202,8 +202,12 @@ static void *write_pictures(void *arg)
 static int sink_open(void *ctx, const Muster__SinkOpen *how, int rank, struct err *err)
 {
     struct filesink *f = ctx;
-    if (f->opened)
-        return ERR_OK;      /* the same folder for the life of a run */
+    pthread_mutex_lock(&f->lock);
+    while (f->n_waiting > 0)        /* pictures for the folder before this one */
+        pthread_cond_wait(&f->changed, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+    tarshard_close(&f->tar, NULL);
+    f->n_shards = f->in_shard = 0;
     f->opened = true;
     snprintf(f->folder, sizeof f->folder, "%s", how->folder);
     f->shards = how->shards;

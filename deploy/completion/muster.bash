@@ -18,7 +18,7 @@ _muster() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]-} sub=
     COMPREPLY=()
     if [[ $COMP_CWORD -eq 1 ]]; then
-        command="generate chat imagine upscale score inspect tokenize logits probe perplexity kl bench quantize plan doctor train"
+        command="generate chat imagine compare upscale score inspect tokenize logits probe perplexity kl bench quantize plan doctor train"
         mapfile -t COMPREPLY < <(compgen -W "$command --help --version" -- "$word")
         return
     fi
