@@ -2,8 +2,11 @@
  *   bench_super make FOLDER N       seen scenes of another seed: pictures in FOLDER/small, FOLDER/prompts.jsonl
  *   muster imagine -m MODEL --prompts FOLDER/prompts.jsonl -o FOLDER/made
  *   bench_super score FOLDER N      PSNR in dB of nearest, bicubic (Keys, a = -0.5) and what was made: of
- *                                   the mean square error over all pictures, and mean over pictures */
+ *                                   the mean square error over all pictures, and mean over pictures; and
+ *                                   of how many the scorer reads what was in the small picture */
 #include "coordinator/image/pngfile.h"
+#include "coordinator/scenes/measure.h"
+#include "coordinator/scenes/scenemarks.h"
 #include "coordinator/scenes/scenepaint.h"
 #include "coordinator/scenes/scenetext.h"
 
@@ -90,10 +93,27 @@ static void add(struct sums s[WAYS], const uint8_t *small, const uint8_t *large,
     }
 }
 
+/* Place, number, things, colours, relation and sizes as in the scene? */
+static bool reads_the_same(struct scorer *scorer, const uint8_t *made, const struct scene *s)
+{
+    struct scene_facts asked;
+    struct scorer_reading r;
+    struct scenemarks m;
+    sceneprior_facts(s, &asked);
+    scorer_read(scorer, made, SIDE, &r);
+    scenemarks(&r, &asked, &m);
+    return m.right[MARK_ALL];
+}
+
 static int score(const char *folder, int n)
 {
     static const char *const names[WAYS] = {"nearest", "bicubic", "made"};
     struct sums sums[WAYS] = {{0, 0}};
+    struct err why = {0};
+    struct scorer *scorer = scorer_new(&why);
+    int same = 0;
+    if (scorer == NULL)
+        return stop(&why);
     for (int i = 0; i < n; i++) {
         char path[4200];
         uint8_t small[SCENE_SIDE * SCENE_SIDE * 3], large[SIDE * SIDE * 3];
@@ -109,11 +129,16 @@ static int score(const char *folder, int n)
         if (made.width != SIDE || made.height != SIDE)
             return 1;
         add(sums, small, large, made.rgb);
+        same += reads_the_same(scorer, made.rgb, &s);
         pngfile_free(&made);
     }
     for (int k = 0; k < WAYS; k++)
         printf("%s: PSNR %.2f dB over all, %.2f dB on average\n", names[k], decibels(sums[k].squares / n),
                sums[k].decibels / n);
+    struct measure_interval share = measure_share(same, n);
+    printf("read as the small pictures: %d of %d, %.1f%% (%.1f-%.1f)\n", same, n, 100 * share.share,
+           100 * share.low, 100 * share.high);
+    scorer_destroy(scorer);
     return 0;
 }
 
