@@ -94,13 +94,18 @@ static double sum_in_box(const float *square, const struct scene_thing *t)
     return sum;
 }
 
+static void put_scene(const struct scenetable *t, const struct scene *scene, float (*again)[SCENETABLE_PLANE])
+{
+    scenetable_put_place(t, scene->place, scene->horizon, again);
+    for (int i = 0; i < scene->n_things; i++)
+        scenetable_put(t, &scene->thing[i], scene->place, again);
+}
+
 /* Squares that a scene leaves, blurred. */
 static void left_by(struct scorer *s, const struct scenetable *t, const struct scene *scene, float *square)
 {
     float again[3][SCENETABLE_PLANE];
-    scenetable_put_place(t, scene->place, scene->horizon, again);
-    for (int i = 0; i < scene->n_things; i++)
-        scenetable_put(t, &scene->thing[i], scene->place, again);
+    put_scene(t, scene, again);
     squares_of(PLANES s->fit.picture, PLANES again, true, square);
 }
 
@@ -118,14 +123,31 @@ static struct scene_thing around(const struct scene_thing *a, const struct scene
     return c;
 }
 
-/* Thing i as other kinds and in other colours, where it stands. The fit goes by sharp pixels; blurred ones
- * may prefer another kind: then the scene is that. Returns what is left there / what the best other
- * leaves. */
-static double rival_of(struct scorer *s, const struct scenetable *t, struct scenefit *f, int i)
+/* The fit against another scene, in a box. ratio: what is left / what the other leaves. toward: where the
+ * picture lies between the two, painted again: 0 at the fit, 1 at the other; how ragged the thing is
+ * otherwise does not count there, the trunk that makes a tree of a ball does. */
+struct contest { double ratio, toward; };
+
+static struct contest contest_of(const struct scenetable *t, const struct scene *fit, const float *left,
+                                 const struct scene *other, const float *left_other,
+                                 const struct scene_thing *box)
 {
-    float best[SCENETABLE_PLANE], square[SCENETABLE_PLANE];
-    double rival = 0;
-    left_by(s, t, &f->scene, best);
+    float a[3][SCENETABLE_PLANE], b[3][SCENETABLE_PLANE], apart[SCENETABLE_PLANE];
+    put_scene(t, fit, a);
+    put_scene(t, other, b);
+    squares_of(PLANES a, PLANES b, true, apart);
+    double here = sum_in_box(left, box), there = sum_in_box(left_other, box);
+    double nearer = (there - here) / (1 + sum_in_box(apart, box));
+    return (struct contest){(here + 1) / (there + 1), (1 - nearer) / 2};
+}
+
+/* Thing i as other kinds and in other colours, where it stands. The fit goes by sharp pixels; blurred ones
+ * may prefer another kind: then the scene is that. */
+static struct contest rival_of(struct scorer *s, const struct scenetable *t, struct scenefit *f, int i)
+{
+    float left[SCENETABLE_PLANE], square[SCENETABLE_PLANE];
+    struct contest worst = {0, 0};
+    left_by(s, t, &f->scene, left);
     for (int k = 0; k < N_THINGS + N_COLOURS; k++) {
         struct scene other = f->scene;
         struct scene_thing *a = &other.thing[i], *b = &f->scene.thing[i];
@@ -139,17 +161,18 @@ static double rival_of(struct scorer *s, const struct scenetable *t, struct scen
             continue;
         left_by(s, t, &other, square);
         struct scene_thing box = around(a, b);
-        double ratio = (sum_in_box(best, &box) + 1) / (sum_in_box(square, &box) + 1);
-        if (ratio > 1) {
+        struct contest c = contest_of(t, &f->scene, left, &other, square, &box);
+        if (c.ratio > 1) {
             f->scene = other;
-            memcpy(best, square, sizeof best);
-            rival = 0;
+            memcpy(left, square, sizeof left);
+            worst = (struct contest){0, 0};
             k = -1;             /* all others again, against this one */
             continue;
         }
-        rival = fmax(rival, ratio);
+        worst.ratio = fmax(worst.ratio, c.ratio);
+        worst.toward = fmax(worst.toward, c.toward);
     }
-    return rival;
+    return worst;
 }
 
 /* The same for one thing in place of two, or two in place of one: over the picture. A pair that leaves less
@@ -245,10 +268,10 @@ static void judge_things(const struct scenetable *t, const struct scenefit_scrat
 
 /* Limits. Of worn renders (damagedscenes.h: noise of up to 8 levels, blur, colours off by up to 6) 99.8% have
  * an rms below 10, beside below 8, a misfit below 0.08 and a rival below 0.35; clean ones have zeros. Noise
- * of 32 levels has an rms above 26, a third thing beside above 24, and 97% of lumps in place of things are
- * over one of the last two. What a good model paints is less exact than worn renders are: a mast bent, a
+ * of 32 levels has an rms above 26, a third thing beside above 24, and 95% of lumps in place of things are
+ * over one of the last three. What a good model paints is less exact than worn renders are: a mast bent, a
  * roof off by a pixel; the limits are as wide as lumps and third things allow. */
-static const double rms_most = 14, beside_most = 20, misfit_most = 0.18, rival_most = 0.58;
+static const double rms_most = 14, beside_most = 20, misfit_most = 0.25, rival_most = 0.7, toward_most = 0.27;
 
 static enum scorer_verdict verdict_of(const struct scorer_reading *r)
 {
@@ -258,7 +281,7 @@ static enum scorer_verdict verdict_of(const struct scorer_reading *r)
         return SCORER_RESIDUAL;
     if (r->beside > beside_most)
         return SCORER_UNEXPLAINED;
-    return r->rival > rival_most ? SCORER_AMBIGUOUS : SCORER_READ;
+    return r->rival > rival_most || r->toward > toward_most ? SCORER_AMBIGUOUS : SCORER_READ;
 }
 
 void scorer_read(struct scorer *s, const uint8_t *rgb, int side, struct scorer_reading *out)
@@ -269,8 +292,11 @@ void scorer_read(struct scorer *s, const uint8_t *rgb, int side, struct scorer_r
     *out = (struct scorer_reading){0};
     out->rival = count_rival(s, t, &f);
     scenefit_others(&s->fit, &f);
-    for (int i = 0; i < f.scene.n_things; i++)
-        out->rival = fmax(out->rival, rival_of(s, t, &f, i));
+    for (int i = 0; i < f.scene.n_things; i++) {
+        struct contest c = rival_of(s, t, &f, i);
+        out->rival = fmax(out->rival, c.ratio);
+        out->toward = fmax(out->toward, c.toward);
+    }
     out->scene = f.scene;
     put_in_order(&out->scene);
     judge_ground(&s->fit, &out->scene, out);

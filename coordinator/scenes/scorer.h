@@ -26,6 +26,7 @@ struct scorer_reading {
     double beside;              /* blurred, the worst 5 x 5 pixels of it */
     double misfit;              /* blurred, of the worst thing: what is left / what it adds to the ground */
     double rival;               /* blurred, what is left / what the best other scene leaves; 1: as good */
+    double toward;              /* how far it lies on the way to another scene, 0.5: midway */
 };
 
 struct scorer;

@@ -1,0 +1,94 @@
+/* The scorer against an eye: 200 pictures, of models half and hardly trained and of renders clean and
+ * damaged, labelled by looking at them before the scorer had seen them (tests/golden/scene_labels.jsonl; no
+ * place: unreadable; picture i is tile i of scene_labels.png, 20 in a row). */
+#include "coordinator/image/pngfile.h"
+#include "coordinator/scenes/scorer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { N_LABELS = 200, COLUMNS = 20 };
+
+/* Things as the label has them, in any order. */
+static bool same_things(const struct scene *s, json_t *things)
+{
+    int used = 0;
+    if (json_array_size(things) != (size_t)s->n_things)
+        return false;
+    for (int i = 0; i < s->n_things; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s %s", scene_colour_name(s->thing[i].colour),
+                 scene_thing_name(s->thing[i].kind));
+        int k = 0;
+        while (k < s->n_things && (used >> k & 1 || strcmp(json_string_value(json_array_get(things, k)), name) != 0))
+            k++;
+        used |= 1 << k;
+        if (k == s->n_things)
+            return false;
+    }
+    return true;
+}
+
+enum agreement { AGREES, TOO_STRICT, TOO_KIND, MISREAD, N_AGREEMENTS };
+
+static enum agreement compare(const struct scorer_reading *r, json_t *label)
+{
+    const char *place = json_string_value(json_object_get(label, "place"));
+    bool read = r->verdict == SCORER_READ;
+    if (place == NULL)
+        return read ? TOO_KIND : AGREES;
+    if (!read)
+        return TOO_STRICT;
+    bool same = strcmp(place, scene_place_name(r->scene.place)) == 0 &&
+                same_things(&r->scene, json_object_get(label, "things"));
+    return same ? AGREES : MISREAD;
+}
+
+static void test_labels(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    struct picture sheet = {0};
+    struct scorer *scorer = scorer_new(&err);
+    FILE *f = fopen(GOLDEN_DIR "/scene_labels.jsonl", "r");
+    char line[512];
+    int n = 0, count[N_AGREEMENTS] = {0};
+    assert_non_null(scorer);
+    assert_non_null(f);
+    assert_int_equal(pngfile_load(&sheet, GOLDEN_DIR "/scene_labels.png", &err), ERR_OK);
+    while (fgets(line, sizeof line, f) != NULL) {
+        uint8_t tile[SCENE_SIDE * SCENE_SIDE * 3];
+        struct scorer_reading r;
+        json_t *label = json_loads(line, 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(label, "i")), n);
+        for (int row = 0; row < SCENE_SIDE; row++)
+            memcpy(tile + row * SCENE_SIDE * 3,
+                   sheet.rgb + ((n / COLUMNS * SCENE_SIDE + row) * sheet.width + n % COLUMNS * SCENE_SIDE) * 3,
+                   SCENE_SIDE * 3);
+        scorer_read(scorer, tile, SCENE_SIDE, &r);
+        count[compare(&r, label)]++;
+        json_decref(label);
+        n++;
+    }
+    fclose(f);
+    pngfile_free(&sheet);
+    scorer_destroy(scorer);
+    print_message("%d agree, %d read by the eye only, %d by the scorer only, %d read otherwise\n", count[AGREES],
+                  count[TOO_STRICT], count[TOO_KIND], count[MISREAD]);
+    assert_int_equal(n, N_LABELS);
+    assert_int_equal(count[MISREAD], 0);
+    assert_true(count[AGREES] >= N_LABELS * 85 / 100);
+    assert_true(count[TOO_KIND] <= N_LABELS * 5 / 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_labels)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
