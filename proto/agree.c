@@ -1,5 +1,5 @@
 /* agree.c - one verdict for a group of ranks, point to point.
- * Why: MPI_Allreduce has no deadline, and a group that lost a rank would hang in it. */
+ * Why: MPI's all-reduce has no deadline, and a group that lost a rank would hang in it. */
 #include "proto/comm.h"
 #include "proto/wire.h"
 

@@ -124,6 +124,10 @@ int comm_wait_all(struct comm *c, struct comm_req *reqs, int n, struct err *err)
 /* What a loop that waits does between looks, after waiting so long: nothing, yield, sleep. */
 void comm_give_way(int64_t waited_us);
 
+/* From now on waits of this process do not spin: for one that has less processor time than its threads
+ * could use. Called by the thread that waits most. */
+void comm_spare_time(void);
+
 /* For loops that poll: ERR_PEER once c is revoked, ERR_TIMEOUT when a wait that began at begun_us has
  * lasted too long, else ERR_OK. */
 int comm_check_wait(struct comm *c, int64_t begun_us, struct err *err);

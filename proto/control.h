@@ -13,7 +13,7 @@
  *         control_stop.
  * Ranks:  one for each party; rank 0 has two, the worker's and the coordinator's.
  *
- * What Open MPI 4.1.4's mpirun does when a rank ends without MPI_Finalize (three ranks, one host):
+ * What Open MPI 4.1.4's mpirun does when a rank ends without finalizing MPI (three ranks, one host):
  *   SIGKILL of a rank      the others get SIGCONT, a second later SIGTERM, then SIGKILL: about a second
  *                          later, or as soon as one of them has left. mpirun ends with 137 after 1.5 s.
  *                          Who stays on after SIGTERM may still write its line and exit.
@@ -22,9 +22,9 @@
  *   --enable-recovery, SIGKILL   the others live on, unsignalled; each must notice and exit by itself.
  *                          mpirun waits for the last and ends with 0, whatever they exited with.
  *   --enable-recovery, SIGSTOP   mpirun waits for the stopped rank for ever, unless a rank calls
- *                          MPI_Abort: that ends it, and mpirun ends with 0.
+ *                          an abort by MPI: that ends it, and mpirun ends with 0.
  * So survivors leave by _exit(5) with SIGTERM ignored (comm_mpi_leave); under recovery the last of them
- * calls MPI_Abort. The line on stderr is written before anybody leaves. And since a ctrl-C reaches the
+ * aborts through MPI. The line on stderr is written before anybody leaves. And since a ctrl-C reaches the
  * ranks as SIGTERM too, a SIGTERM makes the control threads ask who is still there: who answers within
  * 0.3 s is alive, and there is time left to say who is not. */
 #ifndef MUSTER_CONTROL_H

@@ -6,6 +6,7 @@
 #include <cblas.h>
 #include <hwloc.h>
 #include <ifaddrs.h>
+#include <math.h>
 #include <net/if.h>
 #include <omp.h>
 #include <pthread.h>
@@ -64,15 +65,51 @@ static void read_cpu(struct node_facts *f)
         fclose(in);
 }
 
-/* Cores that a container may use at once: cgroup v2's "quota period"; 0 no limit. */
-static int cpu_quota(void)
+/* Two numbers of files in a control group's folder, or in the first file alone. */
+static bool read_pair(const char *folder, const char *first, const char *second, double *a, double *b)
 {
-    long quota = 0, period = 0;
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    int n = f != NULL ? fscanf(f, "%ld %ld", &quota, &period) : 0;
+    char path[512];
+    snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/%s", folder, first);
+    FILE *f = fopen(path, "r");
+    int n = f != NULL ? fscanf(f, "%lf %lf", a, b) : 0;
     if (f != NULL)
         fclose(f);
-    return n == 2 && quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+    if (n == 1 && second != NULL) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%.400s/%s", folder, second);
+        f = fopen(path, "r");
+        n += f != NULL ? fscanf(f, "%lf", b) : 0;
+        if (f != NULL)
+            fclose(f);
+    }
+    return n == 2 && *a > 0 && *b > 0;
+}
+
+/* Cores' worth of time that this process's control group may use: of the first hierarchy that says so;
+ * 0 no limit. A container sees its own group as the root. */
+static double cpu_quota(void)
+{
+    char line[512], folder[512];
+    double quota, period, found = 0;
+    FILE *f = fopen("/proc/self/cgroup", "r");
+    while (f != NULL && found == 0 && fgets(line, sizeof line, f) != NULL) {
+        char *names = strchr(line, ':'), *path = names != NULL ? strchr(names + 1, ':') : NULL;
+        if (path == NULL)
+            continue;
+        *path++ = '\0';
+        path[strcspn(path, "\n")] = '\0';
+        bool cpu = strncmp(names, ":cpu", 4) == 0 && (names[4] == '\0' || names[4] == ',');
+        snprintf(folder, sizeof folder, "%s%.400s", cpu ? "/cpu" : "", path);
+        if (cpu && read_pair(folder, "cpu.cfs_quota_us", "cpu.cfs_period_us", &quota, &period))
+            found = quota / period;
+        else if (names[1] == '\0' && read_pair(folder, "cpu.max", NULL, &quota, &period))
+            found = quota / period;
+    }
+    if (f != NULL)
+        fclose(f);
+    if (found == 0 && (read_pair("", "cpu.max", NULL, &quota, &period) ||
+                       read_pair("/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us", &quota, &period)))
+        found = quota / period;
+    return found;
 }
 
 static int count_inside(hwloc_topology_t t, hwloc_const_cpuset_t set, hwloc_obj_type_t type)
@@ -109,9 +146,10 @@ static void read_cores(struct node_facts *f)
 /* Threads: the cores of the binding, shared among the ranks of the host where nobody bound them. */
 static void choose_threads(struct node_facts *f)
 {
-    int quota = cpu_quota(), cores = f->cores;
-    if (quota > 0 && quota < cores)
-        cores = quota;
+    int cores = f->cores;
+    f->cpu_quota = cpu_quota();
+    if (f->cpu_quota > 0 && f->cpu_quota < cores)
+        cores = (int)ceil(f->cpu_quota);
     if (f->cores == f->cores_host && f->local_ranks > 1)
         cores /= f->local_ranks;
     f->threads = cores > 0 ? cores : 1;
@@ -284,6 +322,7 @@ void node_report(struct node_facts *f, int rank, Muster__NodeReport *m)
     m->cores = (uint32_t)f->cores;
     m->cores_host = (uint32_t)f->cores_host;
     m->threads = (uint32_t)f->threads;
+    m->cpu_quota = f->cpu_quota;
     m->isa = (char *)isa_name(f->isa);
     m->blas = f->blas;
     m->blas_invariant = f->blas_invariant;

@@ -20,6 +20,7 @@ struct node_facts {
     bool blas_invariant;
     uint64_t memory_free, memory_total, rss_start;
     double memory_bw, sgemm_flops;
+    double cpu_quota;           /* cores' worth of time, 0 no limit */
     Muster__Rate rate[NODE_RATES_MAX], *rates[NODE_RATES_MAX]; int n_rates;     /* noderates.h */
     double prepare_s, prepare_prompt_s;
     Muster__LayerCost layer; bool has_layer;

@@ -18,6 +18,7 @@
 enum { MESSAGE_ARENA = 64 << 20,    /* mapped, not touched: a big Step or a plan of many ranks */
        CHUNK_BYTES = 1 << 20,       /* of tokenizer bytes in a message */
        TOKENIZER_MAX = 64 << 20 };
+static const double QUOTA_AMPLE = 0.75;     /* of a core for each thread: waits may spin */
 static const int64_t STOP_PATIENCE_US = 5 * 1000 * 1000;    /* for a Stop after a revoke */
 static const int64_t ALONE_PATIENCE_US = 300 * 1000;        /* the rank that speaks must have noticed */
 
@@ -474,6 +475,8 @@ int worker_run(struct comm *comm, const struct worker_options *options)
         return EXIT_NOFIT;
     }
     int rc = node_facts_init(&w.facts, options->version, options->local_ranks, options->rss_start, &err);
+    if (w.facts.cpu_quota > 0 && w.facts.cpu_quota < QUOTA_AMPLE * w.facts.threads)
+        comm_spare_time();
     if (rc == ERR_OK)
         rc = report(&w, &err);
     if (rc != ERR_OK)

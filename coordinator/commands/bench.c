@@ -32,7 +32,7 @@ static const struct argp_option option_table[] = {
     {"sequences", OPT_SEQUENCES, "LIST", 0, "Sequences that decode together, like 1,4,16 (default 1)", 0},
     {"layouts", OPT_LAYOUTS, "LIST", 0, "tp x pp, like 1x1,2x1,1x2 (default: the planned one)", 0},
     {"repeat", OPT_REPEAT, "N", 0, "Times to measure; the median counts (default 3)", 0},
-    {"sums", OPT_SUMS, NULL, 0, "Also time the sums between ranks against MPI_Allreduce", 0},
+    {"sums", OPT_SUMS, NULL, 0, "Also time the sums between ranks against MPI's all-reduce", 0},
     {"json", OPT_JSON, NULL, 0, "Print JSON", 0},
     {0}};
 

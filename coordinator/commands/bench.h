@@ -31,7 +31,7 @@ struct bench_run {
     int tp, pp, sequences, prompt, generated;
     bool has_prefill, has_decode;
     struct bench_phase prefill, decode;
-    int n_sums;                     /* sums between the ranks: ours and MPI_Allreduce */
+    int n_sums;                     /* sums between the ranks: ours and MPI's all-reduce */
     struct { double bytes, ours_us, mpi_us; } sum[BENCH_SUMS_MAX];
     uint64_t file_bytes_read;
     double load_seconds;

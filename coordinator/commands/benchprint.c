@@ -37,7 +37,7 @@ void benchprint_run(const struct bench_run *r)
         print_ranks(&r->decode);
     }
     for (int i = 0; i < r->n_sums; i++)
-        printf("  sum of %.0f KB: %.1f us, MPI_Allreduce %.1f us (%.2f)\n", r->sum[i].bytes / 1024,
+        printf("  sum of %.0f KB: %.1f us, MPI's all-reduce %.1f us (%.2f)\n", r->sum[i].bytes / 1024,
                r->sum[i].ours_us, r->sum[i].mpi_us, r->sum[i].ours_us / r->sum[i].mpi_us);
 }
 

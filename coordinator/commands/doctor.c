@@ -85,6 +85,15 @@ static void check_cores(const struct cluster *c, int rank, struct warnings *w)
              r->cores_host);
 }
 
+static void check_quota(const struct cluster *c, int rank, struct warnings *w)
+{
+    const Muster__NodeReport *r = c->report[rank];
+    if (r->cpu_quota > 0 && r->cpu_quota < r->threads)
+        warn(w, "rank %d on %s has a cpu quota of %.2f cores for its %u threads: raise the container's "
+                "limit, or give it a smaller part with --shares", rank, r->host, r->cpu_quota,
+             r->threads);
+}
+
 static void check_kernels(const struct cluster *c, int rank, struct warnings *w)
 {
     const Muster__NodeReport *r = c->report[rank], *first = c->report[0];
@@ -194,6 +203,7 @@ static int work(const struct options *o, struct cluster *c, struct err *err)
         TRY(cluster_measure(c, false, err));
     for (int i = 0; i < c->n_workers; i++) {
         check_cores(c, i, &w);
+        check_quota(c, i, &w);
         check_kernels(c, i, &w);
         check_links(c, i, &w);
     }

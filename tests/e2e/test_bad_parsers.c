@@ -168,6 +168,8 @@ static void tokenizer_sections(void **state)
 static void config_fields(void **state)
 {
     static const struct { const char *fields, *what; } cases[] = {
+        {"\"rope_scaling\": 5", "rope_scaling is not an object"},
+        {"\"rope_parameters\": [8.0]", "rope_parameters is not an object"},
         {"\"rope_scaling\": {\"type\": \"yarn\"}", "rope_scaling.factor"},
         {"\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": -2}", "factor is -2"},
         {"\"rope_scaling\": {\"rope_type\": \"magic\", \"factor\": 2}", "magic"},

@@ -181,6 +181,20 @@ static void test_agreement(void **state)
     }
 }
 
+/* Last: it holds for the whole process. */
+static void test_a_rank_with_little_time_sleeps(void **state)
+{
+    (void)state;
+    struct comm c[WORKERS + 1];
+    assert_int_equal(comm_local_open(c, WORKERS, NULL), ERR_OK);
+    comm_spare_time();
+    int64_t begun = comm_now_us(&c[0]);
+    for (int i = 0; i < 20; i++)
+        comm_give_way(0);           /* another rank would go on at once */
+    assert_true(comm_now_us(&c[0]) - begun >= 20 * 50);
+    close_all(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +204,7 @@ int main(void)
         cmocka_unit_test(test_what_a_party_is_at),
         cmocka_unit_test(test_giving_way),
         cmocka_unit_test(test_agreement),
+        cmocka_unit_test(test_a_rank_with_little_time_sleeps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

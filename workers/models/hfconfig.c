@@ -341,9 +341,22 @@ static int read_n_rot(struct model_config *c, const struct scope *s)
     return ERR_OK;
 }
 
+/* Absent, null, or an object; anything else would be read as none. */
+static int check_rope_objects(const struct scope *s)
+{
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    for (int i = 0; i < 2; i++) {
+        const json_t *v = find(s, keys[i]);
+        if (v != NULL && !json_is_object(v))
+            return err_set(s->err, ERR_FORMAT, "%s: %s is not an object", s->where, keys[i]);
+    }
+    return ERR_OK;
+}
+
 static int read_ropes(struct model_config *c, const struct scope *s)
 {
     float base;
+    TRY(check_rope_objects(s));
     TRY(read_float(s, "rope_theta", c->row->hf.rope_base, &base));
     TRY(read_rope(c, s, rope_object(s, "full_attention"), base, &c->rope[0]));
     c->rope[1] = c->rope[0];
