@@ -101,9 +101,20 @@ static int open_part(struct part *p, const char *folder, const char *name, struc
     tensorfile_digest(&t, &p->size, &p->hash);
     int rc = keep_names(p, &t, err);
     if (rc == ERR_OK)
-        rc = params_load(&p->w, &t, err);
-    p->w.fixed = true;
+        rc = params_outline(&p->w, &t, err);
     tensorfile_close(&t);
+    return rc;
+}
+
+/* Weights in the place of their outlines. cut NULL: all. */
+static int load_part(struct part *p, params_cut *cut, void *ctx, struct err *err)
+{
+    struct tensorfile t;
+    params_free(&p->w);
+    TRY(tensorfile_open(&t, p->path, err));
+    int rc = params_load_cut(&p->w, &t, cut, ctx, err);
+    tensorfile_close(&t);
+    p->w.fixed = true;
     return rc;
 }
 
@@ -136,6 +147,8 @@ static int read_denoiser(struct imagepipe *p, struct err *err)
         f->channels_out = p->px.out_channels;
         f->patch = p->px.patch;
         f->side = p->px.sample;
+        f->layers = p->px.layers;
+        f->head_dim = p->px.head_dim;
         p->pooled = p->clip.positions;      /* the mask */
     } else {
         TRY(mmdit_config_read(&p->mm, d->config, d->path, err));
@@ -144,6 +157,8 @@ static int read_denoiser(struct imagepipe *p, struct err *err)
         f->channels_out = p->mm.out_channels;
         f->patch = p->mm.patch;
         f->side = p->mm.sample;
+        f->layers = p->mm.layers;
+        f->head_dim = p->mm.head_dim;
         patches = p->mm.positions;
         p->pooled = p->mm.pooled;
     }
@@ -421,6 +436,31 @@ void imagepipe_close(struct imagepipe *p)
     free(p);
 }
 
+int imagepipe_load(struct imagepipe *p, const struct netshard_held *held, struct err *err)
+{
+    bool leads = held != NULL && held->leads;
+    if (p->text.config != NULL && leads)
+        TRY(load_part(&p->text, NULL, NULL, err));
+    if (p->denoiser.config == NULL || held == NULL)
+        return ERR_OK;
+    return load_part(&p->denoiser, netshard_cut, (void *)(uintptr_t)held, err);
+}
+
+/* Packed or not, once they are there. */
+static uint64_t floats_held(const struct params *w)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < w->n; i++)
+        n += w->p[i].data != NULL || w->p[i].packed.data != NULL ? (uint64_t)w->p[i].n : 0;
+    return n;
+}
+
+uint64_t imagepipe_weights_bytes(const struct imagepipe *p)
+{
+    uint64_t n = floats_held(&p->text.w) + floats_held(&p->denoiser.w);
+    return (p->facts.layers > 0 ? n : p->facts.parameters) * sizeof(float);
+}
+
 const struct imagepipe_facts *imagepipe_facts(const struct imagepipe *p) { return &p->facts; }
 
 void imagepipe_digest(const struct imagepipe *p, uint64_t *size, uint64_t *hash)
@@ -565,9 +605,10 @@ static struct nn_tensor *gather(struct nn *nn, const float *const *prompts, int6
     return t;
 }
 
-static int run_pixart(struct imagepipe *p, struct nn *nn, struct nn_tensor *x, struct nn_tensor *caption,
-                      const double *times, const float *const *prompts, struct nn_tensor **out,
-                      struct err *err)
+/* A caption's input of n pictures. */
+static struct pixart_input pixart_in(struct imagepipe *p, struct nn *nn, struct nn_tensor *x,
+                                     struct nn_tensor *caption, const double *times,
+                                     const float *const *prompts)
 {
     int64_t n = x->shape[0], l = p->clip.positions;
     uint8_t *mask = nn_take(nn, (size_t)(n * l));
@@ -579,9 +620,66 @@ static int run_pixart(struct imagepipe *p, struct nn *nn, struct nn_tensor *x, s
         sizes[2 * i + 1] = (double)x->shape[3];
         aspect[i] = (double)x->shape[2] / (double)x->shape[3];
     }
-    struct pixart_input in = {x, caption, times, mask, p->px.sizes ? sizes : NULL,
-                              p->px.sizes ? aspect : NULL};
-    return pixart_forward(nn, &p->px, &p->denoiser.w, p->denoiser.path, &in, out, err);
+    return (struct pixart_input){x, caption, times, mask, p->px.sizes ? sizes : NULL,
+                                 p->px.sizes ? aspect : NULL};
+}
+
+void imagepipe_step(struct imagepipe *p, struct nn *nn, int n)
+{
+    ASSERT(n >= 1 && n <= NN_PARTS_MAX);
+    one_part_a_sample(nn, n);
+    params_begin(&p->denoiser.w);
+}
+
+static struct params_reader reader(struct imagepipe *p, struct nn *nn, struct err *err)
+{
+    return (struct params_reader){.set = &p->denoiser.w, .nn = nn, .file = p->denoiser.path, .err = err};
+}
+
+int imagepipe_begin(struct imagepipe *p, struct nn *nn, const struct imagepipe_call *c, struct netrows *h,
+                    struct err *err)
+{
+    const int64_t shape[4] = {c->n, p->facts.channels, c->height, c->width};
+    const int64_t text[3] = {c->n, p->clip.positions, p->clip.width}, pooled[2] = {c->n, p->pooled};
+    struct params_reader r = reader(p, nn, err);
+    imagepipe_step(p, nn, c->n);
+    struct nn_tensor *x = nn_input(nn, (float *)(uintptr_t)c->x, 4, shape);
+    struct nn_tensor *context = gather(nn, c->prompts, 0, 3, text);
+    if (!p->pixart)
+        return mmdit_begin(&r, &p->mm, x, c->times, context,
+                           gather(nn, c->prompts, p->context, 2, pooled), h);
+    struct pixart_input in = pixart_in(p, nn, x, context, c->times, c->prompts);
+    return pixart_begin(&r, &p->px, &in, h);
+}
+
+int imagepipe_layers(struct imagepipe *p, struct nn *nn, const struct netshard_held *held,
+                     struct netrows *h, struct err *err)
+{
+    struct params_reader r = reader(p, nn, err);
+    r.shard = held->shard;
+    return p->pixart ? pixart_layers(&r, &p->px, held->first, held->end, h)
+                     : mmdit_layers(&r, &p->mm, held->first, held->end, h);
+}
+
+int imagepipe_end(struct imagepipe *p, struct nn *nn, const struct netrows *h, int height, int width,
+                  const float **out, struct err *err)
+{
+    struct params_reader r = reader(p, nn, err);
+    struct nn_tensor *y;
+    int rows = height / p->facts.patch, cols = width / p->facts.patch;
+    TRY(p->pixart ? pixart_end(&r, &p->px, h, rows, cols, &y) : mmdit_end(&r, &p->mm, h, rows, cols, &y));
+    *out = y->data;
+    return ERR_OK;
+}
+
+int imagepipe_row_width(const struct imagepipe *p)
+{
+    return p->pixart ? p->px.heads * p->px.head_dim : p->mm.caption;
+}
+
+int imagepipe_extra_rows(const struct imagepipe *p, int text_tokens)
+{
+    return p->pixart ? pixart_extra_rows(&p->px, text_tokens) : 1;
 }
 
 static int denoise_latent(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
@@ -603,14 +701,13 @@ int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x,
     struct nn_tensor *answer;
     const int64_t shape[4] = {n, p->facts.channels, height, width};
     const int64_t text_shape[3] = {n, p->clip.positions, p->clip.width}, pooled_shape[2] = {n, p->pooled};
-    ASSERT(n >= 1 && n <= NN_PARTS_MAX);
-    one_part_a_sample(nn, n);
-    params_begin(&p->denoiser.w);
+    imagepipe_step(p, nn, n);
     struct nn_tensor *in = nn_input(nn, (float *)(uintptr_t)x, 4, shape);
     struct nn_tensor *context = gather(nn, prompts, 0, 3, text_shape);
-    if (p->pixart)
-        TRY(run_pixart(p, nn, in, context, times, prompts, &answer, err));
-    else
+    if (p->pixart) {
+        struct pixart_input all = pixart_in(p, nn, in, context, times, prompts);
+        TRY(pixart_forward(nn, &p->px, &p->denoiser.w, p->denoiser.path, &all, &answer, err));
+    } else
         TRY(mmdit_forward(nn, &p->mm, &p->denoiser.w, p->denoiser.path, in, times, context,
                           gather(nn, prompts, p->context, 2, pooled_shape), &answer, err));
     *out = answer->data;

@@ -14,7 +14,7 @@
 #define MUSTER_IMAGEPIPE_H
 
 #include "workers/diffusion/solver.h"
-#include "workers/models/nn.h"
+#include "workers/models/netshard.h"
 
 struct imagepipe;
 
@@ -29,10 +29,15 @@ struct imagepipe_facts {
     int latent, classes;            /* GAN: numbers that it starts from (else 0); conditions, 0: none */
     int none;                       /* the class that stands for no class, -1: there is none */
     const struct solver *solver;    /* the folder's; NULL: a GAN */
+    int layers, head_dim;           /* of a denoiser that ranks can share; layers 0: they cannot */
     int steps; double guidance;     /* that suit the model by muster.json, 0: unknown */
 };
 
+/* Configuration and headers; of a diffusion folder no weights. */
 int imagepipe_open(struct imagepipe **p, const char *folder, struct err *err);
+/* The weights that this rank holds, NULL: none. The text encoder goes with the leader. */
+int imagepipe_load(struct imagepipe *p, const struct netshard_held *held, struct err *err);
+uint64_t imagepipe_weights_bytes(const struct imagepipe *p);
 void imagepipe_close(struct imagepipe *p);      /* accepts NULL */
 const struct imagepipe_facts *imagepipe_facts(const struct imagepipe *p);
 
@@ -73,5 +78,26 @@ int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x,
  * reset. nn is reset first. */
 int imagepipe_decode(struct imagepipe *p, struct nn *nn, const float *x, int height, int width,
                      const float **out, struct err *err);
+
+/* The same for ranks that share the denoiser (imagegroup.h): what comes before the layers, the layers that
+ * this rank holds, what comes after them. Rows are in nn's memory until its next reset. */
+struct imagepipe_call {
+    int n;
+    const float *x;                 /* [n, c, h, w] */
+    int height, width;
+    const double *times;            /* [n] */
+    const float *const *prompts;    /* [n] */
+};
+/* Begins a step of n samples: nn is reset. imagepipe_begin does it by itself. */
+void imagepipe_step(struct imagepipe *p, struct nn *nn, int n);
+int imagepipe_begin(struct imagepipe *p, struct nn *nn, const struct imagepipe_call *c, struct netrows *h,
+                    struct err *err);
+int imagepipe_layers(struct imagepipe *p, struct nn *nn, const struct netshard_held *held,
+                     struct netrows *h, struct err *err);
+int imagepipe_end(struct imagepipe *p, struct nn *nn, const struct netrows *h, int height, int width,
+                  const float **out, struct err *err);
+/* How wide a row is; rows that go beside those of picture and text. */
+int imagepipe_row_width(const struct imagepipe *p);
+int imagepipe_extra_rows(const struct imagepipe *p, int text_tokens);
 
 #endif

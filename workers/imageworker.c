@@ -1,6 +1,7 @@
 #include "workers/imageworker.h"
 
 #include "proto/wire.h"
+#include "workers/imagegroup.h"
 #include "workers/imageslot.h"
 #include "workers/kernels/linear.h"
 #include "workers/models/modelconfig.h"
@@ -24,6 +25,7 @@ struct imageworker {
     struct nn nn;
     struct team team;
     bool loaded;
+    struct imagegroup group;            /* that runs the denoiser */
     int helper;                         /* rank of the unconditional halves, -1 none */
     struct imageslot *slot; int n_slots;
     struct waiting *first, **last;
@@ -54,6 +56,7 @@ static void drop_slots(struct imageworker *w)
     w->slot = NULL;
     w->n_slots = 0;
     promptcache_free(&w->prompts);
+    imagegroup_free(&w->group);
     if (w->loaded)
         nn_free(&w->nn);
     w->loaded = false;
@@ -133,6 +136,7 @@ static int fill_spec(struct imageworker *w, const char *path, struct arena *mem,
     s->guidance = f->guidance;
     s->latent = (uint32_t)f->latent;
     s->classes = (uint32_t)f->classes;
+    s->layers = (uint32_t)f->layers;
     s->low = f->channels == 6 ? (uint32_t)f->side / 2 : 0;
     add_words(w->pipe, mem, s);
     TRY(tokenizer_of(path, &bytes, &s->tokenizer.len, err));
@@ -157,7 +161,7 @@ int imageworker_describe(struct imageworker *w, const char *path, struct arena *
     return w->comm->self == 0 ? fill_spec(w, path, mem, spec, err) : ERR_OK;
 }
 
-/* This rank's place: first of a replica (with a helper or without), or second. */
+/* This rank's place: leader of a replica (with a helper or without), or of its second group, or none. */
 static int find_place(struct imageworker *w, const Muster__ImageLoad *l, bool *first, struct err *err)
 {
     *first = false;
@@ -194,11 +198,14 @@ int imageworker_load(struct imageworker *w, const Muster__ImageLoad *l, int thre
     team_init(&w->team, threads);
     nn_init(&w->nn, kernels_get((enum isa)isa), &w->team);
     w->loaded = true;
+    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
+    TRY(imagegroup_init(&w->group, w->comm, l->plan, f->layers > 0 ? f->layers : 1, f->head_dim, err));
+    TRY(imagepipe_load(w->pipe, w->group.member ? &w->group.held : NULL, err));
     TRY(promptcache_init(&w->prompts, 3 * (int)l->slots + PROMPTS_KEPT, err));
     if ((w->slot = calloc(l->slots, sizeof *w->slot)) == NULL)
         return err_set(err, ERR_NOMEM, "no memory for pictures");
     w->n_slots = (int)l->slots;
-    done->weights_bytes = imagepipe_facts(w->pipe)->parameters * sizeof(float);
+    done->weights_bytes = imagepipe_weights_bytes(w->pipe);
     if (w->sink == NULL || l->sink == NULL)
         return ERR_OK;
     return w->sink->open(w->sink->ctx, l->sink, w->comm->self, err);
@@ -410,8 +417,8 @@ static void denoise(void *arg)
     struct imageworker *w = s->worker;
     int height = s->member[0] != NULL ? s->member[0]->rows : 0;
     int width = s->member[0] != NULL ? s->member[0]->cols : 0;
-    s->rc = imagepipe_denoise(w->pipe, &w->nn, s->n_samples, w->in, height, width, s->times, s->prompts,
-                              &s->out, s->err);
+    struct imagepipe_call call = {s->n_samples, w->in, height, width, s->times, s->prompts};
+    s->rc = imagegroup_denoise(&w->group, w->pipe, &w->nn, &call, &s->out, s->err);
 }
 
 /* The unconditional halves to the second rank. */
@@ -670,4 +677,24 @@ int imageworker_half(struct imageworker *w, const Muster__ImageHalf *h, int peer
         return answer_half(w, s.out, s.n_samples, s.answer, peer, err);
     answer_half(w, NULL, 0, 0, peer, NULL);     /* so that the other one does not wait in vain */
     return rc;
+}
+
+/* --- a share of the layers */
+
+struct share { struct imageworker *worker; const Muster__ImageStep *step; int peer, rc; struct err *err; };
+
+static void serve_share(void *arg)
+{
+    struct share *s = arg;
+    struct imageworker *w = s->worker;
+    s->rc = imagegroup_serve(&w->group, w->pipe, &w->nn, s->step, s->peer, s->err);
+}
+
+int imageworker_step(struct imageworker *w, const Muster__ImageStep *m, int peer, struct err *err)
+{
+    struct share s = {w, m, peer, ERR_OK, err};
+    if (w->n_slots == 0)
+        return err_set(err, ERR_PEER, "a step of pictures came before a model was loaded");
+    team_enter(&w->team, serve_share, &s);
+    return s.rc;
 }

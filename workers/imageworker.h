@@ -5,7 +5,8 @@
  *         network computes each sample by itself (nn.h), whoever shares the call.
  * Guidance: the conditional and the unconditional half are two samples of one call; in a replica of two
  *         ranks the second one computes the unconditional halves (ImageHalf), with the same bits.
- * Ranks:  one for each rank; imageworker_turn of a replica's first rank waits for the second. */
+ * Groups: a denoiser may be shared by the ranks of a group (imagegroup.h); its first one does all else.
+ * Ranks:  one for each rank; imageworker_turn of a replica's first rank waits for the others. */
 #ifndef MUSTER_IMAGEWORKER_H
 #define MUSTER_IMAGEWORKER_H
 
@@ -32,6 +33,9 @@ int imageworker_chunk(struct imageworker *w, const Muster__ImageChunk *c, struct
 int imageworker_drop(struct imageworker *w, struct err *err);
 /* The second rank of a replica: answers `peer`. */
 int imageworker_half(struct imageworker *w, const Muster__ImageHalf *h, int peer, struct err *err);
+
+/* One of those that share a leader's layers: its part of a batch that `peer` has begun. */
+int imageworker_step(struct imageworker *w, const Muster__ImageStep *m, int peer, struct err *err);
 
 /* One step of all slots, if any holds a picture; reports of the sink go out. *busy: there is more to do
  * at once. */

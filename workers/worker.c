@@ -313,6 +313,8 @@ static int serve_pictures(struct worker *w, const Muster__Envelope *m, int peer,
         return err_set(err, ERR_PEER, "pictures came before a model was loaded");
     if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_HALF)
         return imageworker_half(w->pictures, m->image_half, peer, err);
+    if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_STEP)
+        return imageworker_step(w->pictures, m->image_step, peer, err);
     if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_DROP)
         return imageworker_drop(w->pictures, err);
     return imageworker_chunk(w->pictures, m->image_chunk, err);
@@ -358,6 +360,7 @@ static const char *name_of(const Muster__Envelope *m)
     case MUSTER__ENVELOPE__BODY_JOB: return "doing a job";
     case MUSTER__ENVELOPE__BODY_IMAGE_LOAD: return "loading the model";
     case MUSTER__ENVELOPE__BODY_UPSCALE_TILE:
+    case MUSTER__ENVELOPE__BODY_IMAGE_STEP:
     case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return "computing pictures";
     case MUSTER__ENVELOPE__BODY_TRAIN_BATCH: return "training";
     case MUSTER__ENVELOPE__BODY_TRAIN_SAVE: return "saving";
@@ -394,6 +397,7 @@ static int serve(struct worker *w, const Muster__Envelope *m, int peer, struct e
     case MUSTER__ENVELOPE__BODY_UPSCALE_TILE: return upscale_tile(w, m->upscale_tile, err);
     case MUSTER__ENVELOPE__BODY_IMAGE_CHUNK:
     case MUSTER__ENVELOPE__BODY_IMAGE_DROP:
+    case MUSTER__ENVELOPE__BODY_IMAGE_STEP:
     case MUSTER__ENVELOPE__BODY_IMAGE_HALF: return serve_pictures(w, m, peer, err);
     case MUSTER__ENVELOPE__BODY_JOB: {
         struct workerjob job = {.comm = w->comm, .model = &w->model, .message = m->job,

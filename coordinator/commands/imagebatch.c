@@ -121,6 +121,8 @@ int imagebatch_load(struct imagebatch *b, const struct imagebatch_load *how, str
     sink.locked = b->folder.single[0] == '\0';
     struct imagecluster_load l = {.threads = how->threads,
                                   .slots = how->slots > 0 ? how->slots : SLOTS_DEFAULT,
+                                  .tp = how->tp > 0 ? how->tp : 1,
+                                  .pp = how->pp > 0 ? how->pp : 1,
                                   .guidance_parallel = how->guidance_parallel,
                                   .sink = &sink};
     return imagecluster_load(&b->images, &l, err);

@@ -27,7 +27,7 @@ int imagebatch_settle(struct imagebatch *b, const char *file, struct err *err);
 
 /* 0: chosen. slots: pictures at a time of a replica. */
 struct imagebatch_load {
-    int threads, slots;
+    int threads, slots, tp, pp;
     bool guidance_parallel;
 };
 int imagebatch_load(struct imagebatch *b, const struct imagebatch_load *how, struct err *err);

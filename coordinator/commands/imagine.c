@@ -108,6 +108,8 @@ static int load_model(struct imagine *m, struct err *err)
     const struct imagine_args *a = m->args;
     struct imagebatch_load how = {.threads = a->model.threads,
                                   .slots = a->model.batch,
+                                  .tp = a->model.tp,
+                                  .pp = a->model.pp,
                                   .guidance_parallel = a->guidance_parallel};
     return imagebatch_load(&m->batch, &how, err);
 }

@@ -11,7 +11,7 @@ enum { OPT_PROMPTS = 0x4000, OPT_NEGATIVE, OPT_SEED, OPT_SIZE, OPT_STEPS, OPT_SA
        OPT_RESCALE, OPT_SPACING, OPT_SIGMAS, OPT_SHIFT, OPT_ETA, OPT_NAME, OPT_SHARDS, OPT_RESUME,
        OPT_TIME_LIMIT, OPT_DRY_RUN, OPT_GRID, OPT_LIKE, OPT_INIT, OPT_STRENGTH, OPT_MASK, OPT_VARY,
        OPT_TO, OPT_TO_SEED, OPT_PROMPT_IDS, OPT_PARALLEL, OPT_THREADS, OPT_BATCH, OPT_CLASS,
-       OPT_TRUNCATION, OPT_EDIT };
+       OPT_TRUNCATION, OPT_EDIT, OPT_TP, OPT_PP };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Pictures:", 1},
@@ -67,6 +67,8 @@ static const struct argp_option options[] = {
     {"batch", OPT_BATCH, "N", 0, "Pictures in the making at a time on each replica (default: 8)", 5},
     {"guidance-parallel", OPT_PARALLEL, NULL, 0, "Two ranks share a picture: with and without the "
      "prompt", 5},
+    {"tp", OPT_TP, "N", 0, "Ranks that share every layer of the denoiser (default: 1)", 5},
+    {"pp", OPT_PP, "N", 0, "Stages of ranks that hold different layers (default: 1)", 5},
     {"threads", OPT_THREADS, "N", 0, "Threads of each rank (default: the cores it is bound to)", 5},
     {0}};
 
@@ -198,6 +200,8 @@ static error_t parse_output(int key, char *arg, struct imagine_args *a)
     case 'm': a->model.model = arg; return 0;
     case OPT_BATCH: return cli_int(a->err, "--batch", arg, 1, IMAGINE_SLOTS_MAX, &a->model.batch);
     case OPT_PARALLEL: a->guidance_parallel = true; return 0;
+    case OPT_TP: return cli_int(a->err, "--tp", arg, 1, IMAGINE_TP_MAX, &a->model.tp);
+    case OPT_PP: return cli_int(a->err, "--pp", arg, 1, IMAGINE_PP_MAX, &a->model.pp);
     case OPT_THREADS: return cli_int(a->err, "--threads", arg, 1, 1024, &a->model.threads);
     default: return parse_sampling(key, arg, a);
     }

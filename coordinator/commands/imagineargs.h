@@ -9,11 +9,11 @@
 
 #include <argp.h>
 
-enum { IMAGINE_SLOTS_MAX = 32 };
+enum { IMAGINE_SLOTS_MAX = 32, IMAGINE_TP_MAX = 8, IMAGINE_PP_MAX = 256 };
 
 struct imagine_args {
     struct err *err;                /* while parsing; first, as command.h wants it */
-    struct model_args model;        /* only model, threads, batch */
+    struct model_args model;        /* only model, threads, batch, tp, pp */
     struct picturejob job;          /* what the command line says of pictures */
     bool begun;                     /* job is initialised */
     const char *prompts, *out, *name, *like;

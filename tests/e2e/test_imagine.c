@@ -99,7 +99,9 @@ static void every_layout(void **state)
 {
     static const struct { int ranks; const char *flags; } layouts[] = {
         {2, "--batch 8"}, {3, "--batch 1"}, {4, "--batch 3"}, {2, "--guidance-parallel"},
-        {3, "--guidance-parallel --batch 1"}, {4, "--guidance-parallel --batch 8"}, {1, "--threads 2"}};
+        {3, "--guidance-parallel --batch 1"}, {4, "--guidance-parallel --batch 8"}, {1, "--threads 2"},
+        {2, "--tp 2"}, {2, "--pp 2 --batch 4"}, {6, "--tp 3 --pp 2 --batch 5"},
+        {5, "--tp 2 --guidance-parallel"}};
     char alone[512];
     snprintf(alone, sizeof alone, "%s", place("alone"));
     run_prompts(alone, 1, "--batch 1 --threads 1");
@@ -312,6 +314,9 @@ static void generators(void **state)
     e2e_ranks(&r, 2, 20, "imagine -m '%s' -o '%s'", resnet, place("x.png"));
     e2e_expect_error(&r, USAGE, "--class 0 to");
     e2e_run_free(&r);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' --tp 2 -o '%s'", dcgan, place("x.png"));
+    e2e_expect_error(&r, USAGE, "cannot be shared by ranks");
+    e2e_run_free(&r);
     e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", dcgan, place("x.png"));
     e2e_expect_error(&r, USAGE, "takes no prompt");
     e2e_run_free(&r);
@@ -472,6 +477,14 @@ static void bad_arguments(void **state)
     expect_failure(INPUT, "nowhere.png", "'a red car' --init nowhere.png");
 }
 
+/* More ranks wanted than there are, than layers; a GAN is not shared. */
+static void groups_that_cannot_be(void **state)
+{
+    expect_failure(USAGE, "wants 4 ranks, there are 2", "'a red car' --tp 2 --pp 2");
+    expect_failure(USAGE, "layers", "'a red car' --pp 200");
+    expect_failure(USAGE, "--tp", "'a red car' --tp 9");
+}
+
 static void mask_of_another_size(void **state)
 {
     char args[1200];
@@ -624,6 +637,7 @@ int main(int argc, char **argv)
             cmocka_unit_test(time_limit_and_resume),
         cmocka_unit_test(sigusr1_ends_in_good_order), cmocka_unit_test(kills),
         cmocka_unit_test(two_runs_in_one_folder), cmocka_unit_test(bad_arguments),
+        cmocka_unit_test(groups_that_cannot_be),
         cmocka_unit_test(mask_of_another_size), cmocka_unit_test(broken_prompts),
             cmocka_unit_test(warnings),
         cmocka_unit_test(output_that_cannot_be), cmocka_unit_test(disk_full),

@@ -2,6 +2,7 @@
 
 #include "workers/models/netparts.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,6 +29,44 @@ struct split_range netshard_heads(const struct netshard *s, int heads, int head_
 {
     return netshard_share(s, heads, split_head_unit(head_dim));
 }
+
+/* --- weights */
+
+/* Outputs (axis 0) or inputs of a layer's matrix that are shared out, by heads or by columns. */
+static const struct { const char *end; int axis; bool heads; } cuts[] = {
+    {".to_q", 0, true}, {".to_k", 0, true}, {".to_v", 0, true},
+    {".add_q_proj", 0, true}, {".add_k_proj", 0, true}, {".add_v_proj", 0, true},
+    {".to_out.0", 1, true}, {".to_add_out", 1, true},
+    {".net.0.proj", 0, false}, {".net.2", 1, false},
+    {".norm1.linear", 0, false}, {".norm1_context.linear", 0, false}};
+
+static bool ends_with(const char *name, size_t n, const char *end)
+{
+    size_t k = strlen(end);
+    return n >= k && memcmp(name + n - k, end, k) == 0;
+}
+
+/* A bias is shared out as its matrix's outputs are. */
+struct param_cut netshard_cut(void *ctx, const char *name, int n_dims, const int64_t *shape)
+{
+    const struct netshard_held *h = ctx;
+    const char *dot = strrchr(name, '.');
+    int layer;
+    if (sscanf(name, "transformer_blocks.%d.", &layer) != 1)
+        return (struct param_cut){h->leads, -1, 0, 0};
+    if (layer < h->first || layer >= h->end)
+        return (struct param_cut){false, -1, 0, 0};
+    for (size_t i = 0; dot != NULL && i < sizeof cuts / sizeof *cuts; i++) {
+        if (!ends_with(name, (size_t)(dot - name), cuts[i].end) || cuts[i].axis >= n_dims)
+            continue;
+        int unit = cuts[i].heads ? split_head_unit(h->head_dim) * h->head_dim : SPLIT_GROUP;
+        struct split_range r = netshard_share(h->shard, (int)shape[cuts[i].axis], unit);
+        return (struct param_cut){true, cuts[i].axis, r.begin, r.end};
+    }
+    return (struct param_cut){true, -1, 0, 0};
+}
+
+/* --- products */
 
 static void keep_first(struct params_reader *r, int rc)
 {

@@ -22,6 +22,11 @@ struct split_range netshard_share_of(const struct netshard *s, int i, int n, int
 /* Heads that this rank holds. */
 struct split_range netshard_heads(const struct netshard *s, int heads, int head_dim);
 
+/* What a rank loads of a denoiser in diffusers' names: its share of the layers [first, end), and what lies
+ * outside of the layers where it leads. A params_cut, ctx: struct netshard_held. */
+struct netshard_held { const struct netshard *shard; int first, end, head_dim; bool leads; };
+struct param_cut netshard_cut(void *ctx, const char *name, int n_dims, const int64_t *shape);
+
 /* [like's rows, out] = x W^T + bias of the layer NAME, of whose k columns this rank holds the share that x
  * [rows, its columns] has (NULL: none). Collective on the group. */
 struct nn_tensor *netshard_sum(struct params_reader *r, struct nn_tensor *x, const struct nn_tensor *like,

@@ -75,32 +75,88 @@ struct param *params_add(struct params *s, const char *name, int n_dims, const i
     return add(s, name, n_dims, shape, true);
 }
 
-static int load_entry(struct params *s, struct tensorfile *t, const struct tensor_entry *e,
-                      struct err *err)
+/* Numbers [from, from + n) of the file's row-major order. */
+static int read_numbers(struct tensorfile *t, const struct tensor_entry *e, int64_t from, int64_t n,
+                        uint8_t *raw, float *out, struct err *err)
 {
-    const struct dtype_info *type = dtype_info(e->type);
-    if (e->n_dims > NN_DIMS_MAX || type == NULL || type->dequantise == NULL)
-        return err_set(err, ERR_FORMAT, "tensor %s has %d dimensions of a type that is no weight here",
-                       e->name, e->n_dims);
-    struct param *p = params_add(s, e->name, e->n_dims, e->shape);
-    uint8_t *raw = malloc(e->bytes > 0 ? e->bytes : 1);
-    int rc = p == NULL || raw == NULL
-                 ? err_set(err, ERR_NOMEM, "no memory for tensor %s, or it comes twice", e->name)
-                 : tensorfile_read(t, e, 0, raw, e->bytes, err);
-    if (rc == ERR_OK)
-        type->dequantise(p->data, raw, e->n_elements);
+    TRY(tensorfile_read(t, e, dtype_bytes(e->type, from), raw, dtype_bytes(e->type, n), err));
+    dtype_info(e->type)->dequantise(out, raw, n);
+    return ERR_OK;
+}
+
+/* Columns of a matrix: rows are read whole, some at a time. */
+static int read_columns(struct tensorfile *t, const struct tensor_entry *e, const struct param_cut *c,
+                        float *out, struct err *err)
+{
+    enum { PIECE = 1 << 18 };
+    int64_t k = e->shape[1], some = PIECE / k > 0 ? PIECE / k : 1, width = c->end - c->begin;
+    uint8_t *raw = malloc(dtype_bytes(e->type, some * k) + 1);
+    float *whole = malloc((size_t)(some * k) * sizeof *whole);
+    int rc = ERR_OK;
+    if (raw == NULL || whole == NULL)
+        rc = err_set(err, ERR_NOMEM, "no memory for tensor %s", e->name);
+    for (int64_t r = 0; r < e->shape[0] && rc == ERR_OK; r += some) {
+        int64_t n = e->shape[0] - r < some ? e->shape[0] - r : some;
+        rc = read_numbers(t, e, r * k, n * k, raw, whole, err);
+        for (int64_t i = 0; i < n && rc == ERR_OK; i++)
+            memcpy(out + (r + i) * width, whole + i * k + c->begin, (size_t)width * sizeof *out);
+    }
+    free(raw);
+    free(whole);
+    return rc;
+}
+
+static int read_entry(struct tensorfile *t, const struct tensor_entry *e, const struct param_cut *c,
+                      const struct param *p, struct err *err)
+{
+    int64_t row = e->n_elements / (e->n_dims > 0 && e->shape[0] > 0 ? e->shape[0] : 1);
+    int64_t from = c->axis == 0 ? c->begin * row : 0;
+    if (c->axis == 1)
+        return read_columns(t, e, c, p->data, err);
+    uint8_t *raw = malloc(dtype_bytes(e->type, p->n) + 1);
+    int rc = raw == NULL ? err_set(err, ERR_NOMEM, "no memory for tensor %s", e->name)
+                         : read_numbers(t, e, from, p->n, raw, p->data, err);
     free(raw);
     return rc;
 }
 
+static int load_entry(struct params *s, struct tensorfile *t, const struct tensor_entry *e,
+                      const struct param_cut *c, struct err *err)
+{
+    const struct dtype_info *type = dtype_info(e->type);
+    int64_t shape[NN_DIMS_MAX];
+    if (e->n_dims > NN_DIMS_MAX || type == NULL || type->dequantise == NULL)
+        return err_set(err, ERR_FORMAT, "tensor %s has %d dimensions of a type that is no weight here",
+                       e->name, e->n_dims);
+    memcpy(shape, e->shape, (size_t)e->n_dims * sizeof *shape);
+    if (c->axis >= 0)
+        shape[c->axis] = c->end - c->begin;
+    struct param *p = params_add(s, e->name, e->n_dims, shape);
+    if (p == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for tensor %s, or it comes twice", e->name);
+    return read_entry(t, e, c, p, err);
+}
+
 bool params_is_weight(const struct tensor_entry *e) { return e->type != DT_I64 && e->type != DT_I32; }
+
+int params_load_cut(struct params *s, struct tensorfile *t, params_cut *cut, void *ctx, struct err *err)
+{
+    for (int i = 0; i < t->n_tensors; i++) {
+        const struct tensor_entry *e = &t->tensor[i];
+        struct param_cut c = {true, -1, 0, 0};
+        if (!params_is_weight(e))
+            continue;
+        if (cut != NULL)
+            c = cut(ctx, e->name, e->n_dims, e->shape);
+        if (c.keep)
+            TRY(load_entry(s, t, e, &c, err));
+    }
+    return ERR_OK;
+}
 
 int params_load(struct params *s, struct tensorfile *t, struct err *err)
 {
-    for (int i = 0; i < t->n_tensors; i++)
-        if (params_is_weight(&t->tensor[i]))
-            TRY(load_entry(s, t, &t->tensor[i], err));
-    return ERR_OK;
+    return params_load_cut(s, t, NULL, NULL, err);
 }
 
 int params_outline(struct params *s, const struct tensorfile *t, struct err *err)

@@ -35,6 +35,11 @@ void params_free(struct params *s);     /* accepts a zeroed set */
 struct param *params_add(struct params *s, const char *name, int n_dims, const int64_t *shape);
 /* All tensors of a file as f32; errors name the tensor. */
 int params_load(struct params *s, struct tensorfile *t, struct err *err);
+/* What a rank keeps of a tensor: all (axis -1), or [begin, end) of axis 0 or 1; nothing where !keep. */
+struct param_cut { bool keep; int axis; int64_t begin, end; };
+typedef struct param_cut params_cut(void *ctx, const char *name, int n_dims, const int64_t *shape);
+/* params_load of what is kept. */
+int params_load_cut(struct params *s, struct tensorfile *t, params_cut *cut, void *ctx, struct err *err);
 /* Their names and shapes only: data is NULL, until params_load of a set freed in between. */
 int params_outline(struct params *s, const struct tensorfile *t, struct err *err);
 /* Position ids and counters are no weights. */

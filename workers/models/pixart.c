@@ -266,10 +266,10 @@ int pixart_begin(struct params_reader *r, const struct pixart_config *c, const s
     return ERR_OK;
 }
 
-/* What pixart_begin put into h->extra. */
+/* What pixart_begin put into h->extra; the mask only where there is a text still. */
 static void unpack(struct forward *f, const struct netrows *h)
 {
-    int64_t b = h->x->shape[0], l = h->text->shape[1], d = width_of(f->c);
+    int64_t b = h->x->shape[0], l = h->text != NULL ? h->text->shape[1] : 0, d = width_of(f->c);
     uint8_t *mask = nn_take(f->nn, (size_t)(b * l));
     f->shared = nn_new(f->nn, 2, (const int64_t[]){b, SHARED_ROWS * d});
     f->time = nn_new(f->nn, 2, (const int64_t[]){b, d});
