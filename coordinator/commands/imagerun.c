@@ -247,6 +247,7 @@ static int take_done(struct imagerun *r, int peer, const Muster__ImageDone *d, s
 {
     int replica = imagecluster_replica(r->images, peer);
     int64_t task = d->task <= INT64_MAX ? (int64_t)d->task : -1;
+    r->busy_us += d->compute_us;
     if (d->code == ERR_CANCELLED) {
         imagequeue_returned(&r->queue, replica, task);
         return ERR_OK;

@@ -26,6 +26,7 @@ struct imagerun {
     struct arena mem;               /* of a chunk on its way */
     struct imagerun_picture init, mask;
     int64_t begun_us, said_us;
+    double busy_us;                 /* that replicas computed, all together */
     bool stopping;
     struct err failed;              /* the first picture that went wrong */
 };

@@ -233,7 +233,9 @@ static int make(struct imagine *m, struct err *err)
            (long long)m->batch.run.queue.n_done);
     if (m->batch.run.queue.n_before > 0)
         printf(", %lld of them now", (long long)made);
-    printf(", %.1f a second\n", seconds > 0 ? (double)made / seconds : 0);
+    double all = seconds * m->batch.images.n_replicas;      /* of the replicas; at work in it: */
+    double busy = all > 0 ? m->batch.run.busy_us / 1e6 / all : 0;
+    printf(", %.2f a second, busy %.1f %%\n", seconds > 0 ? (double)made / seconds : 0, 100 * busy);
     return cli_flush(err);
 }
 
