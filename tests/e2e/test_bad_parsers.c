@@ -192,12 +192,54 @@ static void config_fields(void **state)
     }
 }
 
+/* A folder of before tokenizer.json: six tokens, <unk> <s> </s> <0x41> " a" b, in a SentencePiece model that
+ * puts no blank before a text. */
+static void sentencepiece_models(void **state)
+{
+    enum { ROWS = 6, BYTES = ROWS * 32 * 4 };
+    static const char header[] =
+        "{\"model.embed_tokens.weight\": {\"dtype\": \"F32\", \"shape\": [6, 32], \"data_offsets\": [0, 768]}}";
+    static const struct { const char *corpus; size_t cut; const char *what; } cases[] = {
+        {"spm", 0, NULL}, {"spm", 9, "SentencePiece"}, {"spm_unigram", 0, "Unigram"},
+        {"spm_long_varint", 0, "SentencePiece"}};
+    char path[512], part[8 + sizeof header - 1 + BYTES], args[512];
+    uint64_t n = sizeof header - 1;
+    memset(part, 0, sizeof part);
+    memcpy(part, &n, 8);
+    memcpy(part + 8, header, n);
+    write_folder();
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder());
+    remove(path);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder());
+    e2e_write_file(path, part, sizeof part);
+    snprintf(args, sizeof args, "tokenize -m '%s' -p ' ab'", folder());
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t bytes;
+        snprintf(path, sizeof path, "%s/tests/fuzz/corpus/fuzz_pieces/%s", E2E_SOURCE, cases[i].corpus);
+        char *model = e2e_read_file(path, &bytes);
+        snprintf(path, sizeof path, "%s/tokenizer.model", folder());
+        e2e_write_file(path, model, bytes - cases[i].cut);
+        free(model);
+        if (cases[i].what != NULL) {
+            expect(INPUT, cases[i].what, args);
+            continue;
+        }
+        struct e2e_run r;
+        e2e_ranks(&r, 1, LIMIT_S, "%s", args);
+        e2e_expect(&r, 0);
+        assert_string_equal(r.out, "[1, 4, 5]\n");
+        e2e_run_free(&r);
+    }
+    remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chat_templates),
         cmocka_unit_test(tokenizer_sections),
         cmocka_unit_test(config_fields),
+        cmocka_unit_test(sentencepiece_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

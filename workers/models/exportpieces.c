@@ -246,8 +246,8 @@ int exportpieces_spm(struct pieces *p, const uint8_t *bytes, size_t n, const cha
     if (m.p != m.end || id == 0)
         return err_set(err, ERR_FORMAT, "%s: is no SentencePiece model (damaged file?)", where);
     if (kind == UNIGRAM)
-        return err_set(err, ERR_FORMAT, "%s: is of type Unigram; only BPE vocabularies go into a GGUF of"
-                       " these architectures", where);
+        return err_set(err, ERR_FORMAT, "%s: is of type Unigram; language models of these architectures"
+                       " and their GGUF files have BPE vocabularies", where);
     return ERR_OK;
 }
 

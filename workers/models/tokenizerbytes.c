@@ -1,14 +1,18 @@
 /* tokenizerbytes.c - the tokenizer's raw bytes, packed for the coordinator (model_tokenizer_bytes).
  * Why:    workers read model files but never understand text; the container (tokenizer.h of the other
  *         side says it) is "MTOK", then entries {u32 name length, name, u64 length, bytes}. A GGUF
- *         file's entry is again a GGUF header, of the tokenizer's keys alone. */
+ *         file's entry is again a GGUF header, of the tokenizer's keys alone; so is that of an older folder,
+ *         which has a SentencePiece model (tokenizer.model) and no tokenizer.json. */
+#include "workers/models/exportvocab.h"
 #include "workers/models/modelconfig.h"
 #include "workers/models/textfile.h"
 
 #include <limits.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TOKENIZER_BYTES_MAX = 64 << 20 };
 
@@ -143,13 +147,47 @@ static void put_entry(struct sink *s, const char *name, const void *bytes, size_
     put(s, bytes, n);
 }
 
-static int put_folder(struct sink *s, const char *path, struct err *err)
+/* The keys that the folder's tokenizer would have in a GGUF file of the model. */
+static int put_spm(struct sink *s, const struct tensorfile *t, const char *folder, struct err *err)
+{
+    const struct tensor_entry *embed = tensorfile_find(t, "model.embed_tokens.weight");
+    struct ggufwriter w = {0};
+    struct sink header = {0};
+    if (embed == NULL || embed->n_dims != 2 || embed->shape[0] > INT_MAX)
+        return ERR_OK;      /* a text encoder's, or no model at all: what is missing is said later */
+    int rc = exportvocab_write(&w, folder, (int)embed->shape[0], err);
+    if (rc == ERR_OK && w.keys.failed)
+        rc = err_set(err, ERR_NOMEM, "%s: no memory for the tokenizer", folder);
+    if (rc == ERR_OK) {
+        put(&header, "GGUF", 4);
+        put_uint(&header, 3, 4);
+        put_uint(&header, 0, 8);
+        put_uint(&header, w.n_keys, 8);
+        put(&header, w.keys.p, w.keys.n);
+        put_entry(s, "gguf", header.bytes, header.n);
+        s->rc = s->rc != ERR_OK ? s->rc : header.rc;
+    }
+    free(header.bytes);
+    ggufwriter_abandon(&w);
+    return rc;
+}
+
+static bool holds(const char *folder, const char *name)
+{
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(path, F_OK) == 0;
+}
+
+static int put_folder(struct sink *s, const struct tensorfile *t, const char *path, struct err *err)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
                                         "generation_config.json", "special_tokens_map.json",
                                         "vocab.json", "merges.txt", "chat_template.jinja"};
     char folder[PATH_MAX];
     TRY(textfile_folder(path, folder, sizeof folder, err));
+    if (!holds(folder, "tokenizer.json") && !holds(folder, "vocab.json") && holds(folder, "tokenizer.model"))
+        return put_spm(s, t, folder, err);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *text;
         size_t n;
@@ -178,7 +216,7 @@ int model_tokenizer_bytes(struct tensorfile *t, const char *path, uint8_t **byte
         put_gguf(&inner, t);
         put_entry(&s, "gguf", inner.bytes, inner.n);
     } else {
-        rc = put_folder(&s, path, err);
+        rc = put_folder(&s, t, path, err);
     }
     free(inner.bytes);
     *bytes = NULL;
