@@ -420,7 +420,7 @@ static void kill_and_resume(const char *folder, int kills, unsigned seed)
         e2e_begin(&p, "exec %s -n %d %s imagine %s -o '%s'", e2e_mpirun(),
                   1 + (int)(seed >> 20) % 3, E2E_MUSTER,
                   what, folder);
-        for (int i = 0; k == 0 && i < 400 && access(first, F_OK) != 0; i++)
+        for (int i = 0; k == 0 && i < 2000 && access(first, F_OK) != 0; i++)
             usleep(20000);
         usleep(k == 0 ? 50000 : 200000 + (seed >> 8) % 700000);
         kill(p.pid, SIGKILL);
