@@ -379,7 +379,7 @@ static void sigusr1_ends_in_good_order(void **state)
 static int n_kills = 3;
 
 /* Enough work that a run is killed, not finished. */
-static int n_killed_pictures(void) { return n_kills > 3 ? 900 : 300; }
+static int n_killed_pictures(void) { return n_kills > 3 ? 500 : 300; }
 
 /* All that the journal says is made lies there, byte for byte, and no picture is half written. Without Python
  * there is nobody to look. */
@@ -429,27 +429,28 @@ static void kill_and_resume(const char *folder, int kills, unsigned seed)
         e2e_run_free(&r);
         expect_true_journal(folder);
     }
-    e2e_muster(&r, 2, 120, "imagine --resume -o '%s'", folder);
+    e2e_muster(&r, 2, 300, "imagine --resume -o '%s'", folder);
     e2e_expect(&r, 0);
     e2e_run_free(&r);
 }
 
 static void kills(void **state)
 {
-    char whole[512];
+    char whole[512], killed[512];
     struct e2e_run r;
     snprintf(whole, sizeof whole, "%s", place("whole"));
+    snprintf(killed, sizeof killed, "%s", place("killed"));
     remove_folder(whole);
-    e2e_muster(&r, 2, 120, "imagine -m '%s' --prompts '%s' -o '%s'", model(), slow_prompts(n_killed_pictures()), whole);
+    e2e_muster(&r, 2, 300, "imagine -m '%s' --prompts '%s' -o '%s'", model(), slow_prompts(n_killed_pictures()), whole);
     e2e_expect(&r, 0);
     e2e_run_free(&r);
-    kill_and_resume(place("killed"), n_kills, (unsigned)n_kills);
-    expect_same_folder(whole, place("killed"), n_killed_pictures());
+    kill_and_resume(killed, n_kills, (unsigned)n_kills);
+    expect_same_folder(whole, killed, n_killed_pictures());
     e2e_shell(&r, 20, "cd '%s' && ls -A | grep -v -e png -e index.jsonl -e journal.sqlite -e .muster.lock; "
               "sqlite3 journal.sqlite 'select count(*), count(distinct file) from picture' 2>&1 || true",
-              place("killed"));
+              killed);
     if (strstr(r.out, "not found") == NULL)
-        assert_string_equal(r.out, n_kills > 3 ? "900|900\n" : "300|300\n");
+        assert_string_equal(r.out, n_kills > 3 ? "500|500\n" : "300|300\n");
     e2e_run_free(&r);
 }
 
