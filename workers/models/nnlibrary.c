@@ -37,10 +37,11 @@ dnnl_stream_t nnlibrary_stream(void)
     return s->stream;
 }
 
-/* Inside a parallel region the library stays on the calling thread; elsewhere it is told to. */
+/* The number is the calling thread's own, in a parallel region too: there it would not be obeyed, but the
+ * library would prepare work for so many. */
 int nnlibrary_begin(void)
 {
-    int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+    int threads = omp_get_max_threads();
     if (threads > 1)
         omp_set_num_threads(1);
     return threads;
