@@ -11,7 +11,8 @@ const struct imagefamily *const imagefamilies[] = {
     &imagefamily_dit, &imagefamily_dcgan_generator, &imagefamily_dcgan_discriminator,
     &imagefamily_resgan_generator, &imagefamily_resgan_discriminator, &imagefamily_rrdb,
     &imagefamily_srvgg, &imagefamily_vaekl, &imagefamily_vaetiny, &imagefamily_stylegan,
-    &imagefamily_gan_mlp, &imagefamily_gan_digits, &imagefamily_lenet, &imagefamily_ddpm, NULL,
+    &imagefamily_gan_mlp, &imagefamily_gan_digits, &imagefamily_lenet, &imagefamily_ddpm,
+    &imagefamily_t5, NULL,
 };
 
 const struct imagefamily *imagefamily_named(const char *kind)

@@ -9,6 +9,6 @@ extern const struct imagefamily imagefamily_clip, imagefamily_clip_projected, im
     imagefamily_dcgan_discriminator, imagefamily_resgan_generator, imagefamily_resgan_discriminator,
     imagefamily_rrdb, imagefamily_srvgg, imagefamily_vaekl, imagefamily_vaetiny,
     imagefamily_stylegan, imagefamily_gan_mlp, imagefamily_gan_digits, imagefamily_lenet,
-    imagefamily_ddpm;
+    imagefamily_ddpm, imagefamily_t5;
 
 #endif
