@@ -391,7 +391,12 @@ static int open_latent(struct imagepipe *p, const char *path, struct err *err)
     f->none = d->classes > 0 ? d->classes : -1;
     f->bos = f->eos = -1;
     f->parameters = latentmodel_parameters(&p->latent);
-    p->context = d->classes > 0;        /* its prompt is a class */
+    if (p->latent.text != NULL) {
+        f->tokens = p->latent.tokens;
+        f->vocab = p->latent.text->facts.vocab;
+        f->eos = p->latent.eos;
+    }
+    p->context = latentmodel_prompt_floats(&p->latent);
     return ERR_OK;
 }
 
@@ -568,10 +573,8 @@ int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, in
 {
     int l = p->clip.positions;
     struct cliptext_out text;
-    if (p->is_latent) {
-        out[0] = n == 1 ? (float)ids[0] : -1;
-        return ERR_OK;
-    }
+    if (p->is_latent)
+        return latentmodel_encode(&p->latent, nn, ids, n, out, err);
     if (n < 1 || n > l)
         return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, l);
     one_part_a_sample(nn, 1);
@@ -682,22 +685,12 @@ int imagepipe_extra_rows(const struct imagepipe *p, int text_tokens)
     return p->pixart ? pixart_extra_rows(&p->px, text_tokens) : 1;
 }
 
-static int denoise_latent(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
-                          const double *times, const float *const *prompts, const float **out,
-                          struct err *err)
-{
-    float labels[NN_PARTS_MAX];
-    for (int i = 0; i < n && p->facts.classes > 0; i++)
-        labels[i] = prompts[i][0];
-    return latentmodel_denoise(&p->latent, nn, n, x, height, width, times, labels, out, err);
-}
-
 int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
                       const double *times, const float *const *prompts, const float **out,
                       struct err *err)
 {
     if (p->is_latent)
-        return denoise_latent(p, nn, n, x, height, width, times, prompts, out, err);
+        return latentmodel_denoise(&p->latent, nn, n, x, height, width, times, prompts, out, err);
     struct nn_tensor *answer;
     const int64_t shape[4] = {n, p->facts.channels, height, width};
     const int64_t text_shape[3] = {n, p->clip.positions, p->clip.width}, pooled_shape[2] = {n, p->pooled};

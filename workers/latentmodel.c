@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { CONFIG_MAX = 1 << 20, PIXELS_MAX = 64 };
+/* TOKENS_MAX: what PixArt-Sigma was trained with, the most of any. */
+enum { CONFIG_MAX = 1 << 20, PIXELS_MAX = 64, TOKENS_MAX = 300 };
 
 /* The schedule of the digits' file: its table has an entry for time 0, too. Pictures are -0.5..0.5. */
 static const char DIGITS_SCHEDULE[] =
@@ -25,7 +26,7 @@ static bool is_file(const char *path)
 }
 
 /* The class of a folder's transformer, looked at before the folder is opened. */
-static bool is_class_told(const char *path)
+static bool is_latent_folder(const char *path)
 {
     char folder[4096], *text = NULL;
     size_t n;
@@ -35,7 +36,10 @@ static bool is_class_told(const char *path)
         return false;
     json_t *config = json_loads(text, 0, NULL);
     const char *name = json_string_value(json_object_get(config, "_class_name"));
-    bool yes = name != NULL && strcmp(name, "DiTTransformer2DModel") == 0;
+    snprintf(folder, sizeof folder, "%.4000s/vae", path);
+    struct stat st;
+    bool yes = name != NULL && (strcmp(name, "DiTTransformer2DModel") == 0 ||
+                                (strcmp(name, "PixArtTransformer2DModel") == 0 && stat(folder, &st) == 0));
     json_decref(config);
     free(text);
     return yes;
@@ -46,7 +50,7 @@ bool latentmodel_is(const char *path)
     struct imagemodel m;
     struct err err = {0};
     if (!is_file(path))
-        return is_class_told(path);
+        return is_latent_folder(path);
     if (imagemodel_open(&m, path, &err) != ERR_OK)
         return false;
     bool yes = imagemodel_role(&m, IMAGE_DENOISER) != NULL;
@@ -62,6 +66,32 @@ static int take_schedule(struct latentmodel *m, struct err *err)
     return m->schedule != NULL ? ERR_OK
                                : err_set(err, ERR_IO, "%s: no scheduler/scheduler_config.json in it: a part "
                                          "of the model is missing", m->model.path);
+}
+
+static int64_t whole_under(const json_t *o, const char *key, int64_t otherwise)
+{
+    const json_t *v = json_object_get(o, key);
+    return json_is_integer(v) ? (int64_t)json_integer_value(v) : otherwise;
+}
+
+/* How long prompts are is the tokenizer's to say; published folders say numbers that stand for "any". */
+static int take_text(struct latentmodel *m, struct err *err)
+{
+    char folder[4096], *text = NULL;
+    size_t n;
+    m->text = imagemodel_role(&m->model, IMAGE_TEXT);
+    if (m->text == NULL || m->text->facts.text_width != m->denoiser->facts.text_width)
+        return err_set(err, ERR_FORMAT, "%s: no text encoder of width %d in it, which the denoiser wants",
+                       m->model.path, m->denoiser->facts.text_width);
+    snprintf(folder, sizeof folder, "%.4000s/tokenizer", m->model.path);
+    TRY(textfile_read(folder, "tokenizer_config.json", CONFIG_MAX, false, &text, &n, err));
+    json_t *config = text != NULL ? json_loads(text, 0, NULL) : NULL;
+    int64_t longest = whole_under(config, "model_max_length", TOKENS_MAX);
+    json_decref(config);
+    free(text);
+    m->tokens = longest >= 2 && longest < TOKENS_MAX ? (int)longest : TOKENS_MAX;
+    m->eos = (int)whole_under(m->text->config, "eos_token_id", 1);
+    return imagepart_load(m->text, err);
 }
 
 static int take_parts(struct latentmodel *m, struct err *err)
@@ -81,6 +111,8 @@ static int take_parts(struct latentmodel *m, struct err *err)
         return err_set(err, ERR_FORMAT, "%s: %d channels from %d make no sense", m->denoiser->file,
                        d->channels_out, d->channels_in);
     TRY(imagepart_load(m->denoiser, err));
+    if (d->text_width > 0)
+        TRY(take_text(m, err));
     return m->vae != NULL ? imagepart_load(m->vae, err) : ERR_OK;
 }
 
@@ -105,7 +137,8 @@ void latentmodel_close(struct latentmodel *m)
 
 uint64_t latentmodel_parameters(const struct latentmodel *m)
 {
-    return m->denoiser->parameters + (m->vae != NULL ? m->vae->parameters : 0);
+    return m->denoiser->parameters + (m->text != NULL ? m->text->parameters : 0) +
+           (m->vae != NULL ? m->vae->parameters : 0);
 }
 
 int latentmodel_hash(const struct latentmodel *m, char hex[65], struct err *err)
@@ -119,8 +152,65 @@ int latentmodel_hash(const struct latentmodel *m, char hex[65], struct err *err)
 
 /* --- the networks */
 
+int64_t latentmodel_prompt_floats(const struct latentmodel *m)
+{
+    return m->text != NULL ? (int64_t)m->tokens * (m->text->facts.text_width + 1)
+                           : m->denoiser->facts.classes > 0;
+}
+
+int latentmodel_encode(struct latentmodel *m, struct nn *nn, const uint32_t *ids, int n, float *out,
+                       struct err *err)
+{
+    struct imagetensors in = {.n = 0}, answer = {.n = 0};
+    const int64_t shape[2] = {1, m->tokens};
+    if (m->text == NULL) {              /* a class */
+        out[0] = n == 1 ? (float)ids[0] : -1;
+        return ERR_OK;
+    }
+    if (n < 1 || n > m->tokens)
+        return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, m->tokens);
+    float *mask = out + (int64_t)m->tokens * m->text->facts.text_width;
+    nn_reset(nn);
+    float *padded = nn_take(nn, (size_t)m->tokens * sizeof *padded);
+    for (int i = 0; i < m->tokens; i++) {
+        padded[i] = i < n ? (float)ids[i] : 0;
+        mask[i] = i < n;
+    }
+    imagetensors_put(&in, "ids", padded, 2, shape);
+    imagetensors_put(&in, "mask", mask, 2, shape);
+    TRY(imagepart_run(m->text, nn, &in, &answer, err));
+    const struct imagetensor *y = imagetensors_find(&answer, "hidden");
+    if (y == NULL || y->n != (int64_t)m->tokens * m->text->facts.text_width)
+        return err_set(err, ERR_FORMAT, "%s: an answer of another size than it said", m->text->file);
+    memcpy(out, y->data, (size_t)y->n * sizeof *out);
+    return ERR_OK;
+}
+
+/* What a caption became and which tokens there are, and the size that the picture will have. */
+static void put_captions(const struct latentmodel *m, struct nn *nn, int n, int height, int width,
+                         const float *const *prompts, struct imagetensors *in)
+{
+    const int64_t t = m->tokens, d = m->text->facts.text_width;
+    float *context = nn_take(nn, (size_t)(n * t * d) * sizeof *context);
+    float *mask = nn_take(nn, (size_t)(n * t) * sizeof *mask);
+    float *size = nn_take(nn, (size_t)n * 3 * sizeof *size), *aspect = size + 2 * n;
+    for (int i = 0; i < n; i++) {
+        memcpy(context + i * t * d, prompts[i], (size_t)(t * d) * sizeof *context);
+        for (int64_t k = 0; k < t; k++)         /* between two prompts: of both */
+            mask[i * t + k] = prompts[i][t * d + k] > 0;
+        size[2 * i] = (float)(height * m->pixels);
+        size[2 * i + 1] = (float)(width * m->pixels);
+        aspect[i] = (float)((double)height / width);
+    }
+    imagetensors_put(in, "context", context, 3, (const int64_t[]){n, t, d});
+    imagetensors_put(in, "mask", mask, 2, (const int64_t[]){n, t});
+    imagetensors_put(in, "resolution", size, 2, (const int64_t[]){n, 2});
+    imagetensors_put(in, "aspect_ratio", aspect, 2, (const int64_t[]){n, 1});
+}
+
 int latentmodel_denoise(struct latentmodel *m, struct nn *nn, int n, const float *x, int height, int width,
-                        const double *times, const float *labels, const float **out, struct err *err)
+                        const double *times, const float *const *prompts, const float **out,
+                        struct err *err)
 {
     const struct imagefacts *f = &m->denoiser->facts;
     struct imagetensors in = {.n = 0}, answer = {.n = 0};
@@ -131,8 +221,13 @@ int latentmodel_denoise(struct latentmodel *m, struct nn *nn, int n, const float
         t[i] = (float)times[i];
     imagetensors_put(&in, "in", (float *)(uintptr_t)x, 4, shape);
     imagetensors_put(&in, "t", t, 1, shape);
+    float *labels = nn_take(nn, (size_t)n * sizeof *labels);
+    for (int i = 0; i < n && f->classes > 0; i++)
+        labels[i] = prompts[i][0];
     if (f->classes > 0)
-        imagetensors_put(&in, "y", (float *)(uintptr_t)labels, 1, shape);
+        imagetensors_put(&in, "y", labels, 1, shape);
+    if (m->text != NULL)
+        put_captions(m, nn, n, height, width, prompts, &in);
     TRY(imagepart_run(m->denoiser, nn, &in, &answer, err));
     const struct imagetensor *y = imagetensors_find(&answer, "out");
     if (y == NULL || y->n != n * each * f->channels_out / f->channels_in)

@@ -52,10 +52,12 @@ int tokenizer_find_file(const struct tokenizer_container *c, const char *name,
 
 /* Builders: t is zeroed (bos, eos -1); when one fails, the caller frees t. */
 int tokgguf_build(struct tokenizer *t, const uint8_t *bytes, size_t n, struct err *err);
-/* From the files of a Hugging Face folder: tokenizer.json, or vocab.json and merges.txt. */
+/* From the files of a Hugging Face folder: tokenizer.json, spiece.model, or vocab.json and merges.txt. */
 int tokfolder_build(struct tokenizer *t, const struct tokenizer_container *c, struct err *err);
 /* The normalizer and pre_tokenizer that a tokenizer_class means, as in tokenizer.json; a new tree. */
 json_t *tokfolder_rules(const char *class, bool prefix_space);
+/* From SentencePiece's own file. */
+int tokspiece_build(struct tokenizer *t, const uint8_t *bytes, size_t n, struct err *err);
 /* From the tree of a tokenizer.json. */
 int tokjson_build(struct tokenizer *t, const json_t *root, struct err *err);
 /* Parts of that tree; what is not known is an error that names it. */

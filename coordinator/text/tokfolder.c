@@ -176,7 +176,7 @@ static int compose_from_files(struct folder *f, const struct tokenizer_container
     TRY(load_tree(c, "vocab.json", &vocab, err));
     if (vocab == NULL)
         return err_set(err, ERR_FORMAT, "vocabulary: the folder has neither tokenizer.json nor "
-                       "vocab.json");
+                       "vocab.json nor spiece.model");
     int rc = read_merges(c, &merges, err);
     if (rc == ERR_OK)
         rc = compose(f, vocab, merges, err);
@@ -222,17 +222,27 @@ static int add_templates(struct tokenizer *t, const json_t *node, struct err *er
     return ERR_OK;
 }
 
+static int build_tree(struct tokenizer *t, struct folder *f, const struct tokenizer_container *c,
+                      struct err *err)
+{
+    if (f->tokenizer == NULL)
+        TRY(compose_from_files(f, c, err));
+    return tokjson_build(t, f->tokenizer, err);
+}
+
 static int build(struct tokenizer *t, struct folder *f, const struct tokenizer_container *c,
                  struct err *err)
 {
-    struct tokenizer_file jinja;
+    struct tokenizer_file jinja, pieces;
     TRY(load_tree(c, "tokenizer_config.json", &f->config, err));
     TRY(load_tree(c, "special_tokens_map.json", &f->special, err));
     TRY(load_tree(c, "generation_config.json", &f->generation, err));
     TRY(load_tree(c, "tokenizer.json", &f->tokenizer, err));
-    if (f->tokenizer == NULL)
-        TRY(compose_from_files(f, c, err));
-    TRY(tokjson_build(t, f->tokenizer, err));
+    TRY(tokenizer_find_file(c, "spiece.model", &pieces, err));
+    if (f->tokenizer == NULL && pieces.bytes != NULL)
+        TRY(tokspiece_build(t, pieces.bytes, pieces.n, err));
+    else
+        TRY(build_tree(t, f, c, err));
     t->bos = id_of(t, f, "bos_token", "bos_token_id");
     t->eos = id_of(t, f, "eos_token", "eos_token_id");
     TRY(add_templates(t, json_object_get(f->config, "chat_template"), err));

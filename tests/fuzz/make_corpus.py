@@ -102,6 +102,9 @@ pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3), ("<0x41>", 0.0, 
 model = b"".join(proto(1, proto(1, t.encode()) + proto(2, s) + proto(3, k)) for t, s, k in pieces)
 save("pieces", "spm", model + proto(2, proto(3, 2)) + proto(3, proto(3, 0)))
 save("pieces", "spm_unigram", model + proto(2, proto(3, 1)))
+container = b"MTOK" + struct.pack("<I", 12) + b"spiece.model"
+unigram = model + proto(2, proto(3, 1)) + proto(3, proto(3, 1) + proto(4, 1))
+save("tokenizer", "spiece", container + struct.pack("<Q", len(unigram)) + unigram + b"\0a b \xc3\xa9")
 save("pieces", "spm_long_varint", b"\x0a" + b"\xff" * 12)
 bpe = {"model": {"type": "BPE", "byte_fallback": True, "unk_token": "<unk>",
                  "vocab": {"<unk>": 0, "<s>": 1, "<0x41>": 2, "a": 3, "b": 4, "ab": 5, "abb": 6},

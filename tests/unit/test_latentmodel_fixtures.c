@@ -1,11 +1,14 @@
-/* Diffusion models told a class or nothing, whole: the DiT folder's pipeline step by step to its picture, the
+/* Diffusion models of latents, or told a class or nothing, whole: the pipelines of DiT and PixArt folders step by
+ * step to their pictures (tokens and encoder of the prompts included), the
  * digits' DDIM steps, and what LeNet reads of fifty digits. Needs fixtures/diffusion and the data folder. */
 #include "tests/fixturetensor.h"
 #include "workers/diffusion/guidance.h"
 #include "workers/imagepipe.h"
+#include "workers/latentmodel.h"
 #include "workers/kernels/normal.h"
 #include "workers/models/imagefamily.h"
 
+#include <dirent.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,24 +47,26 @@ struct run {
     struct solver_plan plan;
     struct solver_state state[DIGITS];
     float *floats, *x;
-    int b, side;
+    int b, height, width;
     int64_t n;
 };
 
-static void begin(struct run *r, const char *path, int b, int side, int steps, const double *custom)
+static void begin(struct run *r, const char *path, int b, int height, int width, int steps,
+                  const double *custom)
 {
     struct err err = {0};
     struct solver_config c;
     memset(r, 0, sizeof *r);
     must(imagepipe_open(&r->pipe, path, &err), &err);
     const struct imagepipe_facts *f = imagepipe_facts(r->pipe);
-    must(imagepipe_settings(r->pipe, f->solver, side * f->pixels, side * f->pixels, &c, &err), &err);
+    must(imagepipe_settings(r->pipe, f->solver, width * f->pixels, height * f->pixels, &c, &err), &err);
     c.custom = custom;
     c.n_custom = custom != NULL ? steps : 0;
     must(solver_plan_init(&r->plan, f->solver, &c, steps, &err), &err);
     r->b = b;
-    r->side = side;
-    r->n = (int64_t)f->channels * side * side;
+    r->height = height;
+    r->width = width;
+    r->n = (int64_t)f->channels * height * width;
     r->floats = calloc((size_t)(b * solver_state_floats(r->n)), sizeof(float));
     r->x = calloc((size_t)(b * r->n), sizeof(float));
     for (int i = 0; i < b; i++)
@@ -76,24 +81,23 @@ static void end(struct run *r)
     free(r->x);
 }
 
-/* One call: samples that are told labels, led away from no class by `guidance`; or told nothing. */
-static void advance(struct run *r, int call, const float *labels, double guidance)
+/* One call: samples that are told[i], led away from `away` by `guidance`; told NULL: nothing. */
+static void advance(struct run *r, int call, const float *const *told, const float *away, double guidance)
 {
     static float in[2 * DIGITS * AREA], lead[AREA];
-    float none = (float)imagepipe_facts(r->pipe)->none;
     const float *prompts[NN_PARTS_MAX] = {0}, *out;
     double times[NN_PARTS_MAX];
     struct err err = {0};
-    int n = labels != NULL ? 2 * r->b : r->b;
+    int n = told != NULL ? 2 * r->b : r->b;
     for (int i = 0; i < n; i++) {
         memcpy(in + i * r->n, r->x + i % r->b * r->n, (size_t)r->n * sizeof *in);
         times[i] = r->plan.timestep[call];
-        prompts[i] = labels == NULL ? NULL : i < r->b ? &labels[i] : &none;
+        prompts[i] = told == NULL ? NULL : i < r->b ? told[i] : away;
     }
-    must(imagepipe_denoise(r->pipe, &nn, n, in, r->side, r->side, times, prompts, &out, &err), &err);
+    must(imagepipe_denoise(r->pipe, &nn, n, in, r->height, r->width, times, prompts, &out, &err), &err);
     for (int i = 0; i < r->b; i++) {
         const float *answer = out + i * r->n;
-        if (labels != NULL) {
+        if (told != NULL) {
             guidance_apply(lead, answer, out + (i + r->b) * r->n, r->n, guidance, 0);
             answer = lead;
         }
@@ -118,47 +122,93 @@ static double *all_of(const char *path, const char *name, const struct tensor_en
     return v;
 }
 
-/* --- the DiT folder */
+/* --- folders */
 
-static void dit_pipeline(const char *folder)
+/* Prompt `which` of the expected file, encoded; its padding left out, as imagine does. */
+static float *encoded(struct run *r, const char *path, int which)
 {
     const struct tensor_entry *e;
-    char path[1000];
-    struct run r;
-    snprintf(path, sizeof path, "%s/expected.safetensors", folder);
-    double *noise = all_of(path, "pipe.noise", &e);
-    int b = (int)e->shape[0], side = (int)e->shape[2];
-    double *label = all_of(path, "pipe.labels", &e), *want = all_of(path, "pipe.latents_per_step", &e), top;
-    int steps = (int)e->shape[0];
-    float labels[8];
-    begin(&r, folder, b, side, steps, NULL);
-    for (int64_t i = 0; i < b * r.n; i++)
-        r.x[i] = (float)noise[i];
-    for (int i = 0; i < b; i++)
-        labels[i] = (float)label[i];
-    for (int k = 0; k < steps; k++) {
-        const double *now = want + k * b * r.n;
-        advance(&r, k, labels, 5);
-        expect_within("DiT latents", fixture_distance(r.x, now, b * r.n, &top), 1e-3 * rms_of(now, b * r.n));
+    struct err err = {0};
+    uint32_t ids[512];
+    char name[32];
+    int n = 0;
+    snprintf(name, sizeof name, "text.%d.mask", which);
+    double *mask = all_of(path, name, &e);
+    snprintf(name, sizeof name, "text.%d.ids", which);
+    double *id = all_of(path, name, &e);
+    for (int64_t i = 0; i < e->n_elements && i < 512; i++)
+        if (mask[i] != 0)
+            ids[n++] = (uint32_t)id[i];
+    float *out = calloc((size_t)imagepipe_prompt_floats(r->pipe), sizeof *out);
+    must(imagepipe_encode(r->pipe, &nn, ids, n, out, &err), &err);
+    free(mask);
+    free(id);
+    return out;
+}
+
+/* Prompt 0 away from prompt 2; or the labels of the expected file away from none. */
+static void tell(struct run *r, const char *path, float **told, float **away)
+{
+    const struct tensor_entry *e;
+    if (imagepipe_facts(r->pipe)->tokens > 0) {
+        told[0] = encoded(r, path, 0);
+        *away = encoded(r, path, 2);
+        return;
     }
+    double *label = all_of(path, "pipe.labels", &e);
+    for (int i = 0; i < r->b; i++)
+        *(told[i] = calloc(1, sizeof(float))) = (float)label[i];
+    *(*away = calloc(1, sizeof(float))) = (float)imagepipe_facts(r->pipe)->none;
+    free(label);
+}
+
+static void compare_picture(struct run *r, const char *path)
+{
+    const struct tensor_entry *e;
     double *image = all_of(path, "pipe.image", &e), worst = 0;
     int64_t area = e->shape[1] * e->shape[2];
-    for (int s = 0; s < b; s++) {
+    for (int s = 0; s < r->b; s++) {
         const float *out;
         struct err err = {0};
-        must(imagepipe_decode(r.pipe, &nn, r.x + s * r.n, side, side, &out, &err), &err);
+        must(imagepipe_decode(r->pipe, &nn, r->x + s * r->n, r->height, r->width, &out, &err), &err);
         for (int64_t i = 0; i < 3 * area; i++) {
             double v = 0.5 * out[i % 3 * area + i / 3] + 0.5;
             v = fabs((v < 0 ? 0 : v > 1 ? 1 : v) - image[s * 3 * area + i]);
             worst = v > worst ? v : worst;
         }
     }
-    expect_within("DiT picture", worst, 2e-3);
+    expect_within("picture", worst, 2e-3);
+    free(image);
+}
+
+static void pipeline(const char *folder)
+{
+    const struct tensor_entry *e;
+    char path[1000];
+    struct run r;
+    float *told[8] = {0}, *away;
+    snprintf(path, sizeof path, "%s/expected.safetensors", folder);
+    double *noise = all_of(path, "pipe.noise", &e), top;
+    int b = (int)e->shape[0], height = (int)e->shape[2], width = (int)e->shape[3];
+    double *want = all_of(path, "pipe.latents_per_step", &e);
+    int steps = (int)e->shape[0];
+    printf("%s\n", folder);
+    begin(&r, folder, b, height, width, steps, NULL);
+    for (int64_t i = 0; i < b * r.n; i++)
+        r.x[i] = (float)(noise[i] * r.plan.init_scale);
+    tell(&r, path, told, &away);
+    for (int k = 0; k < steps; k++) {
+        const double *now = want + k * b * r.n;
+        advance(&r, k, (const float *const *)told, away, 5);
+        expect_within("latents", fixture_distance(r.x, now, b * r.n, &top), 1e-3 * rms_of(now, b * r.n));
+    }
+    compare_picture(&r, path);
+    for (int i = 0; i < b; i++)
+        free(told[i]);
+    free(away);
     end(&r);
     free(noise);
-    free(label);
     free(want);
-    free(image);
 }
 
 /* --- digits */
@@ -174,12 +224,12 @@ static void digit_steps(const char *folder)
     double *noise = all_of(path, "ddim10.noise", &e), top;
     int b = (int)e->shape[0];
     double *want = all_of(path, "ddim10.samples", &e);
-    begin(&r, file, b, SIDE, 10, times);
+    begin(&r, file, b, SIDE, SIDE, 10, times);
     r.plan.table.alpha_bar[0] = 1;      /* where the file's own sampler ends; its table has 0.9999 */
     for (int64_t i = 0; i < b * r.n; i++)
         r.x[i] = (float)noise[i];
     for (int k = 0; k < 10; k++) {
-        advance(&r, k, NULL, 1);
+        advance(&r, k, NULL, NULL, 1);
         expect_within("digits", fixture_distance(r.x, want + k * b * r.n, b * r.n, &top), 1e-4);
     }
     end(&r);
@@ -198,11 +248,11 @@ static void digits_read(const char *folder)
     struct err err = {0};
     double sum = 0;
     snprintf(path, sizeof path, "%s/ddpm_mnist.safetensors", folder);
-    begin(&r, path, DIGITS, SIDE, DIGIT_STEPS, NULL);
+    begin(&r, path, DIGITS, SIDE, SIDE, DIGIT_STEPS, NULL);
     for (int i = 0; i < DIGITS; i++)
         normal_fill(r.x + i * r.n, r.n, (uint64_t)(1 + i), 0, PHILOX_IMAGE_NOISE);
     for (int k = 0; k < DIGIT_STEPS; k++)
-        advance(&r, k, NULL, 1);
+        advance(&r, k, NULL, NULL, 1);
     for (int64_t i = 0; i < DIGITS * AREA; i++) {
         float v = r.x[i] + 0.5f;
         image[i] = v < 0 ? 0 : v > 1 ? 1 : v;
@@ -231,9 +281,16 @@ static void all(void *arg)
 {
     const char *fixtures = getenv("MUSTER_FIXTURES"), *data = getenv("MUSTER_DATA");
     char path[900], folder[800];
-    snprintf(path, sizeof path, "%s/diffusion/dit", fixtures != NULL ? fixtures : FIXTURES_DEFAULT);
-    if (access(path, R_OK) == 0)
-        dit_pipeline(path);
+    snprintf(path, sizeof path, "%s/diffusion", fixtures != NULL ? fixtures : FIXTURES_DEFAULT);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        snprintf(folder, sizeof folder, "%s/diffusion/%.200s",
+                 fixtures != NULL ? fixtures : FIXTURES_DEFAULT, e->d_name);
+        if (e->d_name[0] != '.' && latentmodel_is(folder))
+            pipeline(folder);
+    }
+    if (d != NULL)
+        closedir(d);
     snprintf(folder, sizeof folder, "%s/image", data != NULL ? data : DATA_DEFAULT);
     snprintf(path, sizeof path, "%s/ddpm_mnist.safetensors", folder);
     if (access(path, R_OK) == 0) {

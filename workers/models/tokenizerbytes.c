@@ -183,7 +183,8 @@ static int put_folder(struct sink *s, const struct tensorfile *t, const char *pa
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
                                         "generation_config.json", "special_tokens_map.json",
-                                        "vocab.json", "merges.txt", "chat_template.jinja"};
+                                        "vocab.json", "merges.txt", "spiece.model",
+                                        "chat_template.jinja"};
     char folder[PATH_MAX];
     TRY(textfile_folder(path, folder, sizeof folder, err));
     if (!holds(folder, "tokenizer.json") && !holds(folder, "vocab.json") && holds(folder, "tokenizer.model"))
