@@ -25,22 +25,20 @@ static bool is_file(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* The class of a folder's transformer, looked at before the folder is opened. */
+/* What model_index.json says, looked at before the folder is opened. */
 static bool is_latent_folder(const char *path)
 {
-    char folder[4096], *text = NULL;
+    char *text = NULL;
     size_t n;
     struct err err = {0};
-    snprintf(folder, sizeof folder, "%.4000s/transformer", path);
-    if (textfile_read(folder, "config.json", CONFIG_MAX, false, &text, &n, &err) != ERR_OK || text == NULL)
+    if (textfile_read(path, "model_index.json", CONFIG_MAX, false, &text, &n, &err) != ERR_OK || text == NULL)
         return false;
-    json_t *config = json_loads(text, 0, NULL);
-    const char *name = json_string_value(json_object_get(config, "_class_name"));
-    snprintf(folder, sizeof folder, "%.4000s/vae", path);
-    struct stat st;
+    json_t *index = json_loads(text, 0, NULL);
+    const char *name = json_string_value(json_array_get(json_object_get(index, "transformer"), 1));
     bool yes = name != NULL && (strcmp(name, "DiTTransformer2DModel") == 0 ||
-                                (strcmp(name, "PixArtTransformer2DModel") == 0 && stat(folder, &st) == 0));
-    json_decref(config);
+                                (strcmp(name, "PixArtTransformer2DModel") == 0 &&
+                                 json_is_array(json_object_get(index, "vae"))));
+    json_decref(index);
     free(text);
     return yes;
 }

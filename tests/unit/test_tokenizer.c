@@ -561,7 +561,7 @@ static void test_bad_container(void **state)
     container_add(&c, "other", "x", 1);
     err = (struct err){0};
     assert_null(open_container(&c, &err));
-    assert_string_equal(err.msg, "vocabulary: the folder has neither tokenizer.json nor vocab.json");
+    assert_string_equal(err.msg, "vocabulary: the folder has neither tokenizer.json nor vocab.json nor spiece.model");
     container_free(&c);
 }
 

@@ -1,0 +1,126 @@
+/* test_latent.c - pictures by folders with an autoencoder and by single files: the same bytes on any ranks,
+ * guidance on two of them or on one; whatever can be wrong is one line. Needs fixtures/diffusion and the data
+ * folder. */
+#include "tests/e2e/e2e.h"
+
+#include "coordinator/image/pngfile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LIMIT_S = 90, USAGE = 2, INPUT = 3 };
+
+static char dit[512], pixart[512], digits[512], generator[512];
+
+static const char *place(const char *name)
+{
+    static char path[4][512];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
+    return path[turn];
+}
+
+static void paint(int ranks, const char *model, const char *flags, const char *out)
+{
+    struct e2e_run r;
+    e2e_muster(&r, ranks, LIMIT_S, "imagine -m '%s' --threads 1 %s -o '%s'", model, flags, out);
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+}
+
+static void same_file(const char *a, const char *b)
+{
+    size_t n, m;
+    char *x = e2e_read_file(a, &n), *y = e2e_read_file(b, &m);
+    assert_non_null(x);
+    assert_non_null(y);
+    assert_true(n == m && memcmp(x, y, n) == 0);
+    free(x);
+    free(y);
+}
+
+static void classes(void **state)
+{
+    paint(0, dit, "--class 3 --seed 5 --steps 3 -n 2", place("dit1"));
+    paint(2, dit, "--class 3 --seed 5 --steps 3 -n 2 --guidance-parallel", place("dit2"));
+    same_file(place("dit1/000000.png"), place("dit2/000000.png"));
+    same_file(place("dit1/000001.png"), place("dit2/000001.png"));
+    paint(0, dit, "--class 4 --seed 5 --steps 3", place("other.png"));
+    struct picture a, b;
+    struct err err = {0};
+    assert_int_equal(pngfile_load(&a, place("dit1/000000.png"), &err), ERR_OK);
+    assert_int_equal(pngfile_load(&b, place("other.png"), &err), ERR_OK);
+    assert_true(a.width == 64 && b.width == 64 && memcmp(a.rgb, b.rgb, 64 * 64 * 3) != 0);
+    pngfile_free(&a);
+    pngfile_free(&b);
+}
+
+static void prompts(void **state)
+{
+    paint(0, pixart, "'a red cat' --size 64x128 --seed 5 --steps 2", place("cat1.png"));
+    paint(2, pixart, "'a red cat' --size 64x128 --seed 5 --steps 2", place("cat2.png"));
+    same_file(place("cat1.png"), place("cat2.png"));
+}
+
+static void files(void **state)
+{
+    struct picture p;
+    struct err err = {0};
+    paint(0, digits, "--seed 1 --steps 3 -n 3", place("digits1"));
+    paint(2, digits, "--seed 1 --steps 3 -n 3", place("digits2"));
+    same_file(place("digits1/000002.png"), place("digits2/000002.png"));
+    paint(0, generator, "--class 7 --seed 1", place("seven.png"));
+    assert_int_equal(pngfile_load(&p, place("seven.png"), &err), ERR_OK);
+    for (int i = 0; i < p.width * p.height; i++)
+        assert_true(p.rgb[3 * i] == p.rgb[3 * i + 1] && p.rgb[3 * i] == p.rgb[3 * i + 2]);
+    pngfile_free(&p);
+}
+
+static void refuse(const char *model, const char *flags, int status, const char *what)
+{
+    struct e2e_run r;
+    const char *line;
+    e2e_muster(&r, 0, LIMIT_S, "imagine -m '%s' %s -o '%s'", model, flags, place("never.png"));
+    e2e_expect(&r, status);
+    assert_int_equal(e2e_count_errors(r.err, &line), 1);
+    assert_non_null(strstr(line, what));
+    e2e_run_free(&r);
+    assert_int_not_equal(access(place("never.png"), F_OK), 0);
+}
+
+static void wrong(void **state)
+{
+    struct e2e_run r;
+    char flags[700];
+    refuse(dit, "", USAGE, "--class 0 to 999");
+    refuse(dit, "--class 1000", USAGE, "--class 0 to 999");
+    refuse(dit, "'a cat' --class 1", USAGE, "takes no prompt");
+    refuse(dit, "--class 1 --size 60x64", USAGE, "multiples of 16");
+    refuse(digits, "--size 32x32", USAGE, "multiples of");
+    snprintf(flags, sizeof flags, "--class 1 --init '%s'", place("dit1/000000.png"));
+    refuse(dit, flags, USAGE, "leave --init out");
+    e2e_shell(&r, LIMIT_S, "cp -r '%s' '%s' && chmod -R u+w '%s' && rm -r '%s/vae'", pixart, place("cut"),
+              place("cut"), place("cut"));
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    refuse(place("cut"), "'a cat'", INPUT, "vae");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(classes), cmocka_unit_test(prompts),
+                                       cmocka_unit_test(files), cmocka_unit_test(wrong)};
+    const char *given = getenv("MUSTER_FIXTURES"), *data = e2e_data();
+    const char *root = given != NULL ? given : FIXTURES_DEFAULT;
+    snprintf(dit, sizeof dit, "%s/diffusion/dit", root);
+    snprintf(pixart, sizeof pixart, "%s/diffusion/pixart_sigma", root);
+    snprintf(digits, sizeof digits, "%s/image/ddpm_mnist.safetensors", data != NULL ? data : "");
+    snprintf(generator, sizeof generator, "%s/image/gan_mnist_conditional.safetensors",
+             data != NULL ? data : "");
+    if (access(dit, R_OK) != 0 || access(digits, R_OK) != 0)
+        return 77;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
