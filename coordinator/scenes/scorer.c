@@ -270,7 +270,9 @@ static void judge_things(const struct scenetable *t, const struct scenefit_scrat
  * an rms below 10, beside below 8, a misfit below 0.08 and a rival below 0.35; clean ones have zeros. Noise
  * of 32 levels has an rms above 26, a third thing beside above 24, and 95% of lumps in place of things are
  * over one of the last three. What a good model paints is less exact than worn renders are: a mast bent, a
- * roof off by a pixel; the limits are as wide as lumps and third things allow. */
+ * roof off by a pixel; the limits are as wide as lumps and third things allow. An eye reads more: of 200
+ * labelled pictures (test_scorer_labels.c) 173 agree, 18 are read by the eye only, most of them trees with
+ * half a trunk and cars with a wheel too many. */
 static const double rms_most = 14, beside_most = 20, misfit_most = 0.25, rival_most = 0.7, toward_most = 0.27;
 
 static enum scorer_verdict verdict_of(const struct scorer_reading *r)
