@@ -150,7 +150,7 @@ static void asked_to_end(void **state)
     static const struct { const char *name; int signal, ranks; } cases[] = {
         {"int", SIGINT, 0}, {"term", SIGTERM, 0}, {"usr1", SIGUSR1, 2}};
     const char *d = e2e_dir();
-    good(0, "train " DIFFUSION "--steps 300 --log-every 5 --out '%s/straight%s%s'", d, "", "");
+    good(0, "train " DIFFUSION "--steps 120 --log-every 5 --out '%s/straight%s%s'", d, "", "");
     for (int i = 0; i < 3; i++) {
         struct e2e_process p;
         struct e2e_run r;
@@ -158,7 +158,7 @@ static void asked_to_end(void **state)
         int pids[E2E_RANKS_MAX], ranks[E2E_RANKS_MAX];
         if (cases[i].ranks > 0)
             snprintf(command, sizeof command, "exec %s -n %d", e2e_mpirun(), cases[i].ranks);
-        e2e_begin(&p, "%s %s train " DIFFUSION "--steps 300 --log-every 5 --out '%s/%s'", command, E2E_MUSTER, d,
+        e2e_begin(&p, "%s %s train " DIFFUSION "--steps 120 --log-every 5 --out '%s/%s'", command, E2E_MUSTER, d,
                   cases[i].name);
         wait_for_rows(cases[i].name);
         int n = e2e_find_ranks(pids, ranks, E2E_RANKS_MAX);
@@ -170,7 +170,7 @@ static void asked_to_end(void **state)
         assert_non_null(strstr(r.err, "steps are done and saved; to go on: muster train diffusion --resume"));
         e2e_run_free(&r);
         good(0, "train diffusion --resume --out '%s/%s' --previews 0 --f32 --threads 1%s", d, cases[i].name, "");
-        shell("cd '%s' && cmp straight/checkpoint-000300.safetensors %s/checkpoint-000300.safetensors", d,
+        shell("cd '%s' && cmp straight/checkpoint-000120.safetensors %s/checkpoint-000120.safetensors", d,
               cases[i].name);
     }
 }
