@@ -1,6 +1,7 @@
 /* traindiffusion.c - `train diffusion`: pictures from captions, by denoising. */
 #include "coordinator/commands/trainargs.h"
 #include "coordinator/commands/trainlist.h"
+#include "coordinator/scenes/scenetext.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,11 +51,25 @@ static int number(const json_t *config, const char *key, int otherwise)
     return json_is_integer(v) ? (int)json_integer_value(v) : otherwise;
 }
 
+/* Into the finished folder: `imagine` warns of other words. */
+static int name_words(json_t *config, struct err *err)
+{
+    const char *data = json_string_value(json_object_get(config, "data"));
+    if (data == NULL || strcmp(data, "scenes") != 0)
+        return ERR_OK;
+    json_t *list = json_array();
+    for (const char *const *w = scene_caption_words(); *w != NULL; w++)
+        json_array_append_new(list, json_string(*w));
+    return json_object_set_new(config, "words", list) == 0
+               ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for words");
+}
+
 /* Sizes of a sample; ids of the tokenizer for the text encoder's configuration. */
 static int want(json_t *config, struct batch_want *w, struct err *err)
 {
     const char *from = json_string_value(json_object_get(config, "from"));
     int vocab;
+    TRY(name_words(config, err));
     w->small = json_is_true(json_object_get(config, "super"));
     w->side = number(config, "side", w->small ? 64 : 32);
     w->length = number(config, "length", 24);

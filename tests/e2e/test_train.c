@@ -111,6 +111,23 @@ static void files_of_a_run(void **state)
     free(csv);
 }
 
+/* The folder says how it wants to paint, and which words it has seen. */
+static void hints_of_a_model(void **state)
+{
+    (void)state;
+    struct e2e_run r;
+    e2e_muster(&r, 1, LIMIT_S, "imagine 'a fluffy red car' --seed 1 --steps 1 -m '%s/one/model' -o '%s/hint.png'",
+               e2e_dir(), e2e_dir());
+    e2e_expect(&r, 0);
+    assert_non_null(strstr(r.err, "'fluffy'"));
+    assert_null(strstr(r.err, "'red'"));
+    e2e_run_free(&r);
+    e2e_muster(&r, 0, LIMIT_S, "inspect '%s/hint.png'", e2e_dir());
+    e2e_expect(&r, 0);
+    assert_non_null(strstr(r.out, "CFG scale: 3,"));        /* the trainer's, not imagine's 5 */
+    e2e_run_free(&r);
+}
+
 /* Killed without warning behind its first checkpoint, and finished on two ranks. */
 static void killed_and_resumed(void **state)
 {
@@ -259,7 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_weights_on_any_ranks),
         cmocka_unit_test(same_weights_in_bf16),
-        cmocka_unit_test(files_of_a_run),
+        cmocka_unit_test(files_of_a_run), cmocka_unit_test(hints_of_a_model),
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(goes_on_from_a_folder),
         cmocka_unit_test(bad_usage),

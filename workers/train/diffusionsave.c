@@ -47,6 +47,17 @@ static json_t *index_json(const struct diffusion *d)
                      two ? "SD3Transformer2DModel" : "PixArtTransformer2DModel");
 }
 
+/* What suits the model when it paints. */
+static json_t *hints_json(const struct diffusion *d)
+{
+    json_t *j = json_pack("{s:i, s:f}", "steps", d->preview_steps, "guidance", d->guidance);
+    if (d->words != NULL && json_object_set(j, "words", d->words) != 0) {
+        json_decref(j);
+        return NULL;
+    }
+    return j;
+}
+
 static int save_json(const char *dir, const char *name, json_t *json, struct err *err)
 {
     int rc = json == NULL ? err_set(err, ERR_NOMEM, "no memory for %s", name)
@@ -66,6 +77,7 @@ int diffusion_save(struct train_task *t, const struct train_weights *w, const ch
     TRY(trainfolder_json(dir, "text_encoder/config.json", d->text_json, err));
     TRY(save_json(dir, "scheduler/scheduler_config.json", scheduler_json(d), err));
     TRY(save_json(dir, "model_index.json", index_json(d), err));
+    TRY(save_json(dir, "muster.json", hints_json(d), err));
     TRY(trainfolder_weights(dir, "transformer/diffusion_pytorch_model.safetensors",
                             w->set[DIFFUSION_DENOISER], type, NULL, err));
     return trainfolder_weights(dir, "text_encoder/model.safetensors", w->set[DIFFUSION_TEXT], type,

@@ -27,6 +27,7 @@ static void read_settings(struct diffusion *d, struct trainconfig *c)
     d->super = trainconfig_flag(c, "super", false);
     d->preview_steps = (int)trainconfig_int(c, "preview_steps", 20, 1, 1000);
     d->guidance = trainconfig_real(c, "guidance", 3, 0, 100);
+    d->words = json_incref((json_t *)(uintptr_t)trainconfig_texts(c, "words"));
     d->seed = c->seed;
 }
 
@@ -105,6 +106,7 @@ static void destroy(struct train_task *t)
     json_decref(d->denoiser_json);
     json_decref(d->text_json);
     noise_table_free(&d->table);
+    json_decref(d->words);
     free(d->preview);
     free(d);
     t->state = NULL;

@@ -30,6 +30,7 @@ struct diffusion {
     struct pixart_config pixart;
     struct cliptext_config text;
     json_t *denoiser_json, *text_json;
+    json_t *words;                      /* that captions can hold; NULL: not known */
     struct noise_table table;           /* of epsilon and v */
     uint8_t *preview; size_t preview_bytes;
 };

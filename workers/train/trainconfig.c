@@ -84,6 +84,17 @@ const char *trainconfig_text(struct trainconfig *c, const char *key, const char 
     return json_is_string(v) ? json_string_value(v) : otherwise;
 }
 
+const json_t *trainconfig_texts(struct trainconfig *c, const char *key)
+{
+    const json_t *v = get(c, key);
+    bool good = v == NULL || json_is_array(v);
+    for (size_t i = 0; good && i < json_array_size(v); i++)
+        good = json_is_string(json_array_get(v, i));
+    if (!good)
+        err_set(&c->first, ERR_INVAL, "%s wants a list of texts", key);
+    return good ? v : NULL;
+}
+
 int trainconfig_choice(struct trainconfig *c, const char *key, int otherwise, const char *const *words)
 {
     const char *word = trainconfig_text(c, key, NULL);

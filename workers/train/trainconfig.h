@@ -35,6 +35,8 @@ double trainconfig_real(struct trainconfig *c, const char *key, double otherwise
 bool trainconfig_flag(struct trainconfig *c, const char *key, bool otherwise);
 /* NULL when absent and `otherwise` is NULL. */
 const char *trainconfig_text(struct trainconfig *c, const char *key, const char *otherwise);
+/* A list of texts, borrowed; NULL when absent. */
+const json_t *trainconfig_texts(struct trainconfig *c, const char *key);
 /* Index of the value in a NULL-terminated list. */
 int trainconfig_choice(struct trainconfig *c, const char *key, int otherwise, const char *const *words);
 
