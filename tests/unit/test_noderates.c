@@ -34,7 +34,8 @@ static void test_rates(void **state)
         assert_true(i % 3 == 0 || r->rows > before->rows);
     }
     assert_non_null(report.layer);
-    assert_true(report.layer->fixed_us > 0.01 && report.layer->fixed_us < 1e5);
+    /* next to 0 on a machine so busy that a layer cannot be told from its products */
+    assert_true(report.layer->fixed_us > 0 && report.layer->fixed_us < 1e5);
     assert_true(report.layer->number_s > 1e-13 && report.layer->number_s < 1e-6);
     assert_true(report.layer->prepare_s > 1e-13 && report.layer->prepare_s < 1e-6);
     assert_true(report.layer->prepare_prompt_s > 1e-13 && report.layer->prepare_prompt_s < 1e-6);
