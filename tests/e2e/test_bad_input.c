@@ -107,6 +107,24 @@ static void wrong_shape(void **state)
     breakgguf_free(&b);
 }
 
+/* Rows that are no whole number of a block type's blocks, and data that the file does not have. */
+static void rare_types_of_wrong_size(void **state)
+{
+    enum { Q2_K = 10, IQ2_XXS = 16, IQ4_NL = 20, IQ4_XS = 23, MXFP4 = 39 };
+    static const uint8_t types[] = {Q2_K, IQ2_XXS, IQ4_NL, IQ4_XS, MXFP4};
+    for (size_t i = 0; i < sizeof types; i++) {
+        struct breakgguf b = breakgguf_open(sound());
+        struct breakgguf_tensor *t = breakgguf_tensor(&b, "blk.0.attn_q.weight");
+        t->type[0] = types[i];
+        *t->dim[0] += 16;               /* a multiple of no block */
+        expect_failure(breakgguf_save(&b), INPUT, "blk.0.attn_q.weight");
+        *t->dim[0] -= 16;
+        t->dim[1][2] = 0x7f;            /* of a size that the file does not have */
+        expect_failure(breakgguf_save(&b), INPUT, "blk.0.attn_q.weight");
+        breakgguf_free(&b);
+    }
+}
+
 /* A folder whose index names two parts of which one is not there. */
 static void missing_shard(void **state)
 {
@@ -310,6 +328,7 @@ int main(void)
         cmocka_unit_test(unknown_tensor_type),
         cmocka_unit_test(missing_tensor),
         cmocka_unit_test(wrong_shape),
+        cmocka_unit_test(rare_types_of_wrong_size),
         cmocka_unit_test(missing_shard),
         cmocka_unit_test(nan_weights),
         cmocka_unit_test(prompt_longer_than_context),
