@@ -18,7 +18,7 @@ struct worker_options {
     volatile uint64_t *progress;
     const struct sink *sink;    /* where pictures go; may be NULL */
     int fails_at_step;          /* for tests: this rank fails at its step of this number; 0 never */
-    /* Sums buf [n] over all ranks as MPI_Allreduce does, to be compared with; may be NULL. */
+    /* Sums buf [n] over all ranks as MPI's all-reduce does, to be compared with; may be NULL. */
     int (*allreduce)(float *buf, int64_t n);
 };
 

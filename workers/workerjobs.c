@@ -61,7 +61,7 @@ static int time_sums(struct workerjob *job, struct sums *s, int64_t n, bool ours
         if (ours)
             TRY(reduce_sum(&s->reduce, s->out, s->pieces, s->n_max, n, s->n_total, SUM_UNIT, err));
         else if (job->allreduce(s->out, n) != ERR_OK)
-            return err_set(err, ERR_PEER, "MPI_Allreduce failed");
+            return err_set(err, ERR_PEER, "the all-reduce of MPI failed");
     }
     *us = (double)(comm_now_us(job->comm) - begun) / SUM_REPEATS;
     return ERR_OK;

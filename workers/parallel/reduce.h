@@ -1,10 +1,10 @@
 /* reduce.h - sums of partial products over a tensor-parallel group, in one fixed tree.
- * Why:    MPI_Allreduce picks its order by size and rank count; same seed, same bytes needs one order.
+ * Why:    MPI's all-reduce picks its order by size and rank count; same seed, same bytes needs one order.
  * How:    each rank sends the sums of its maximal subtrees (split.h) as Activation messages: small
  *         tensors to every peer at once (one latency), large ones scattered, each part added by its
  *         owner, and gathered (least bytes), in chunks that follow each other in a pipeline. The bits are
  *         those of the tree either way.
- * Speed:  two ranks in one host, bound to cores, against MPI_Allreduce (medians): see bench_reduce.
+ * Speed:  two ranks in one host, bound to cores, against MPI's all-reduce (medians): see bench_reduce.
  * Owner:  message buffers are allocated once, at reduce_init.
  * Ranks:  collective on the tensor-parallel group. */
 #ifndef MUSTER_REDUCE_H
