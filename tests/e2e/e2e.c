@@ -42,6 +42,15 @@ const char *e2e_dir(void)
     return dir_path;
 }
 
+const char *e2e_place(const char *name)
+{
+    static char path[4][512];
+    static int turn;
+    turn = (turn + 1) % 4;
+    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
+    return path[turn];
+}
+
 double e2e_now(void)
 {
     struct timespec t;

@@ -57,6 +57,8 @@ int e2e_count_errors(const char *text, const char **first);
 
 /* A folder of this process, made at the first call. */
 const char *e2e_dir(void);
+/* The path of a name in it; four live at a time. */
+const char *e2e_place(const char *name);
 
 /* Whole file, NUL-terminated; NULL when it cannot be read. The caller frees. */
 char *e2e_read_file(const char *path, size_t *n);

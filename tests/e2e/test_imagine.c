@@ -19,15 +19,6 @@ enum { N_PROMPTS = 16, LIMIT_S = 60, INPUT = 3, USAGE = 2, OUTPUT = 6, INTERRUPT
 
 static const char *model(void) { return imagefolder_make("paint"); }
 
-static const char *place(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
-    return path[turn];
-}
-
 /* 16 prompts of different steps, samplers, guidance, sizes, one of them for three pictures. */
 static const char *prompts(void)
 {
@@ -40,8 +31,8 @@ static const char *prompts(void)
                 i % 2 ? "red" : "blue", 100 + 7 * i, 3 + i % 5, samplers[i % 4], i % 3 ? "4" : "1",
                 i % 6 == 5 ? "24x16" : "16x16", i == 4 ? ", \"n\": 3" : "",
                 i % 4 == 1 ? ", \"negative\": \"field\"" : "");
-    e2e_write_file(place("prompts.jsonl"), text, strlen(text));
-    return place("prompts.jsonl");
+    e2e_write_file(e2e_place("prompts.jsonl"), text, strlen(text));
+    return e2e_place("prompts.jsonl");
 }
 
 enum { N_PICTURES = N_PROMPTS + 2 };
@@ -103,11 +94,11 @@ static void every_layout(void **state)
         {2, "--tp 2"}, {2, "--pp 2 --batch 4"}, {6, "--tp 3 --pp 2 --batch 5"},
         {5, "--tp 2 --guidance-parallel"}};
     char alone[512];
-    snprintf(alone, sizeof alone, "%s", place("alone"));
+    snprintf(alone, sizeof alone, "%s", e2e_place("alone"));
     run_prompts(alone, 1, "--batch 1 --threads 1");
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
-        run_prompts(place("other"), layouts[i].ranks, layouts[i].flags);
-        expect_same_folder(alone, place("other"), N_PICTURES);
+        run_prompts(e2e_place("other"), layouts[i].ranks, layouts[i].flags);
+        expect_same_folder(alone, e2e_place("other"), N_PICTURES);
     }
 }
 
@@ -116,14 +107,14 @@ static void like_another(void **state)
 {
     struct e2e_run r;
     char alone[512];
-    snprintf(alone, sizeof alone, "%s", place("alone"));
-    unlink(place("like.png"));
+    snprintf(alone, sizeof alone, "%s", e2e_place("alone"));
+    unlink(e2e_place("like.png"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' --like '%s/000005.png' -o '%s'", model(), alone,
-               place("like.png"));
+               e2e_place("like.png"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     char copy[600];
-    snprintf(copy, sizeof copy, "cp '%s' '%s/../000005.png'", place("like.png"), alone);
+    snprintf(copy, sizeof copy, "cp '%s' '%s/../000005.png'", e2e_place("like.png"), alone);
     assert_int_equal(system(copy), 0);
     expect_same_file(alone, e2e_dir(), "000005.png");
 }
@@ -132,17 +123,17 @@ static void tar_shards(void **state)
 {
     struct e2e_run r;
     char alone[512];
-    snprintf(alone, sizeof alone, "%s", place("alone"));
-    run_prompts(place("shards"), 2, "--shards=4");
+    snprintf(alone, sizeof alone, "%s", e2e_place("alone"));
+    run_prompts(e2e_place("shards"), 2, "--shards=4");
     e2e_shell(&r, 20, "cd '%s' && for t in shard-*.tar; do tar xf $t || exit 1; done; ls *.png | wc -l",
-              place("shards"));
+              e2e_place("shards"));
     e2e_expect(&r, 0);
     assert_int_equal(atoi(r.out), N_PICTURES);
     e2e_run_free(&r);
     for (int i = 0; i < N_PICTURES; i++) {
         char name[32];
         snprintf(name, sizeof name, "%06d.png", i);
-        expect_same_file(alone, place("shards"), name);
+        expect_same_file(alone, e2e_place("shards"), name);
     }
 }
 
@@ -151,7 +142,7 @@ static void pillow_reads_the_record(void **state)
 {
     struct e2e_run r;
     e2e_shell(&r, 30, "python3 -c \"from PIL import Image; i = Image.open('%s/000001.png'); "
-              "print(i.text['muster']); print(i.text['parameters'])\"", place("alone"));
+              "print(i.text['muster']); print(i.text['parameters'])\"", e2e_place("alone"));
     if (r.status == 0) {
         assert_non_null(strstr(r.out, "\"prompt\":\"a red car\""));
         assert_non_null(strstr(r.out, "\"seed\":107"));
@@ -164,7 +155,7 @@ static void pillow_reads_the_record(void **state)
 static void inspect_shows_the_record(void **state)
 {
     struct e2e_run r;
-    e2e_muster(&r, 0, 20, "inspect --json '%s/000001.png'", place("alone"));
+    e2e_muster(&r, 0, 20, "inspect --json '%s/000001.png'", e2e_place("alone"));
     e2e_expect(&r, 0);
     json_t *o = json_loads(r.out, 0, NULL);
     assert_non_null(o);
@@ -181,20 +172,20 @@ static void inspect_shows_the_record(void **state)
 static void seeds_count_up(void **state)
 {
     struct e2e_run r;
-    remove_folder(place("three"));
+    remove_folder(e2e_place("three"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --seed 5 --steps 3 -o '%s' "
                "--grid", model(),
-               place("three"));
+               e2e_place("three"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' --seed 7 --steps 3 -o '%s/one.png'", model(),
-               place("three"));
+               e2e_place("three"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     char copy[700];
     snprintf(copy, sizeof copy, "cd '%s' && cmp one.png 000002.png && ! cmp -s one.png 000001.png "
              "&& test -s grid.png",
-             place("three"));
+             e2e_place("three"));
     assert_int_equal(system(copy), 0);
 }
 
@@ -204,21 +195,21 @@ static void first_pictures_and_masks(void **state)
 {
     struct e2e_run r;
     char alone[512];
-    snprintf(alone, sizeof alone, "%s", place("alone"));
+    snprintf(alone, sizeof alone, "%s", e2e_place("alone"));
     for (int ranks = 1; ranks <= 2; ranks++) {
-        remove_folder(place(ranks == 1 ? "again1" : "again2"));
+        remove_folder(e2e_place(ranks == 1 ? "again1" : "again2"));
         e2e_muster(&r, ranks, LIMIT_S, "imagine -m '%s' 'a red car' -n 4 --seed 3 --steps 6 --init "
                    "'%s/000000.png' --strength 0.5 -o '%s'", model(), alone,
-                   place(ranks == 1 ? "again1" : "again2"));
+                   e2e_place(ranks == 1 ? "again1" : "again2"));
         e2e_expect(&r, 0);
         e2e_run_free(&r);
     }
     char first[512];
-    snprintf(first, sizeof first, "%s", place("again1"));
-    expect_same_folder(first, place("again2"), 4);
+    snprintf(first, sizeof first, "%s", e2e_place("again1"));
+    expect_same_folder(first, e2e_place("again2"), 4);
     /* a black mask keeps all: the picture comes back, but for its record */
     e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' --seed 3 --steps 3 --init '%s/000000.png' "
-               "--strength 0 -o '%s'", model(), alone, place("kept.png"));
+               "--strength 0 -o '%s'", model(), alone, e2e_place("kept.png"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
 }
@@ -226,25 +217,25 @@ static void first_pictures_and_masks(void **state)
 static void strips_and_variations(void **state)
 {
     struct e2e_run r;
-    remove_folder(place("strip"));
+    remove_folder(e2e_place("strip"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --to 'a blue car' -n 5 --seed 3 "
                "--steps 3 -o '%s' "
-               "--grid", model(), place("strip"));
+               "--grid", model(), e2e_place("strip"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' --seed 3 --steps 3 -o '%s/first.png'", model(),
-               place("strip"));
+               e2e_place("strip"));
     e2e_run_free(&r);
-    remove_folder(place("vary"));
+    remove_folder(e2e_place("vary"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' --vary 0.2 -n 3 --seed 3 --steps 3 -o "
                "'%s'", model(),
-               place("vary"));
+               e2e_place("vary"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     char check[900];
     snprintf(check, sizeof check, "cd '%s' && cmp first.png 000000.png && ! cmp -s 000000.png "
              "000004.png && "
-             "! cmp -s ../vary/000000.png ../vary/000001.png", place("strip"));
+             "! cmp -s ../vary/000000.png ../vary/000001.png", e2e_place("strip"));
     assert_int_equal(system(check), 0);
 }
 
@@ -255,28 +246,28 @@ static void edits(void **state)
     (void)state;
     struct e2e_run r;
     char check[1400];
-    remove_folder(place("edit"));
+    remove_folder(e2e_place("edit"));
     const char *plain = "--seed 3 --steps 3";
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a car' %s --edit 'a red car -> a blue car' -n 3 -o '%s'",
-               model(), plain, place("edit"));
+               model(), plain, e2e_place("edit"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
-    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a car' %s -o '%s/plain.png'", model(), plain, place("edit"));
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a car' %s -o '%s/plain.png'", model(), plain, e2e_place("edit"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a car' %s --edit 'a red car->a blue car' -o '%s/whole.png'",
-               model(), plain, place("edit"));
+               model(), plain, e2e_place("edit"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' --like '%s/000001.png' -o '%s/like.png'", model(),
-               place("edit"), place("edit"));
+               e2e_place("edit"), e2e_place("edit"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     snprintf(check, sizeof check, "cd '%s' && cmp plain.png 000000.png && cmp whole.png 000002.png && "
              "cmp like.png 000001.png && ! cmp -s 000000.png 000001.png && ! cmp -s 000001.png 000002.png",
-             place("edit"));
+             e2e_place("edit"));
     assert_int_equal(system(check), 0);
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a car' --edit 'red' -o '%s'", model(), place("x.png"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a car' --edit 'red' -o '%s'", model(), e2e_place("x.png"));
     e2e_expect_error(&r, USAGE, "--edit wants 'A -> B'");
     e2e_run_free(&r);
 }
@@ -294,30 +285,30 @@ static void generators(void **state)
     if (access(dcgan, R_OK) != 0 || access(resnet, R_OK) != 0)
         skip();
     for (int ranks = 1; ranks <= 3; ranks += 2) {
-        remove_folder(place(ranks == 1 ? "gan1" : "gan3"));
+        remove_folder(e2e_place(ranks == 1 ? "gan1" : "gan3"));
         e2e_muster(&r, ranks, LIMIT_S, "imagine -m '%s' -n 7 --seed 3 -o '%s' --batch %d", dcgan,
-                   place(ranks == 1 ? "gan1" : "gan3"), ranks);
+                   e2e_place(ranks == 1 ? "gan1" : "gan3"), ranks);
         e2e_expect(&r, 0);
         e2e_run_free(&r);
     }
     char first[512];
-    snprintf(first, sizeof first, "%s", place("gan1"));
-    expect_same_folder(first, place("gan3"), 7);
-    remove_folder(place("classes"));
+    snprintf(first, sizeof first, "%s", e2e_place("gan1"));
+    expect_same_folder(first, e2e_place("gan3"), 7);
+    remove_folder(e2e_place("classes"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' --class 3 -n 5 --seed 3 --to-seed 9 --truncation "
                "0.7 -o '%s'",
-               resnet, place("classes"));
+               resnet, e2e_place("classes"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
-    snprintf(check, sizeof check, "cd '%s' && ! cmp -s 000000.png 000004.png", place("classes"));
+    snprintf(check, sizeof check, "cd '%s' && ! cmp -s 000000.png 000004.png", e2e_place("classes"));
     assert_int_equal(system(check), 0);
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' -o '%s'", resnet, place("x.png"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' -o '%s'", resnet, e2e_place("x.png"));
     e2e_expect_error(&r, USAGE, "--class 0 to");
     e2e_run_free(&r);
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' --tp 2 -o '%s'", dcgan, place("x.png"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' --tp 2 -o '%s'", dcgan, e2e_place("x.png"));
     e2e_expect_error(&r, USAGE, "cannot be shared by ranks");
     e2e_run_free(&r);
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", dcgan, place("x.png"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", dcgan, e2e_place("x.png"));
     e2e_expect_error(&r, USAGE, "takes no prompt");
     e2e_run_free(&r);
 }
@@ -330,24 +321,24 @@ static const char *slow_prompts(int n)
     for (int i = 0; i < n; i++)
         sprintf(text + strlen(text), "{\"prompt\": \"a red car\", \"seed\": %d, \"steps\": %d}\n",
                 i, 30 + i % 7);
-    e2e_write_file(place("slow.jsonl"), text, strlen(text));
+    e2e_write_file(e2e_place("slow.jsonl"), text, strlen(text));
     free(text);
-    return place("slow.jsonl");
+    return e2e_place("slow.jsonl");
 }
 
 static void time_limit_and_resume(void **state)
 {
     struct e2e_run r;
-    remove_folder(place("limit"));
+    remove_folder(e2e_place("limit"));
     e2e_ranks(&r, 2, LIMIT_S, "imagine -m '%s' --prompts '%s' -o '%s' --time-limit 0.4", model(),
-              slow_prompts(400), place("limit"));
+              slow_prompts(400), e2e_place("limit"));
     e2e_expect_error(&r, INTERRUPTED, "to go on: muster imagine --resume -o");
     e2e_run_free(&r);
-    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -o '%s'", model(), place("limit"));
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -o '%s'", model(), e2e_place("limit"));
     e2e_expect(&r, USAGE);
     assert_non_null(strstr(r.err, "holds a batch already"));
     e2e_run_free(&r);
-    e2e_muster(&r, 2, 120, "imagine --resume -o '%s'", place("limit"));
+    e2e_muster(&r, 2, 120, "imagine --resume -o '%s'", e2e_place("limit"));
     e2e_expect(&r, 0);
     assert_non_null(strstr(r.out, "400 pictures, "));
     e2e_run_free(&r);
@@ -358,11 +349,11 @@ static void sigusr1_ends_in_good_order(void **state)
 {
     struct e2e_process p;
     struct e2e_run r;
-    remove_folder(place("usr1"));
+    remove_folder(e2e_place("usr1"));
     e2e_begin(&p, "%s -n 2 %s imagine -m '%s' --prompts '%s' -o '%s'", e2e_mpirun(), E2E_MUSTER, model(),
-              slow_prompts(2000), place("usr1"));
+              slow_prompts(2000), e2e_place("usr1"));
     int pids[E2E_RANKS_MAX], ranks[E2E_RANKS_MAX], n = 0;
-    for (int i = 0; i < 200 && access(place("usr1/000/000002.png"), F_OK) != 0; i++)
+    for (int i = 0; i < 200 && access(e2e_place("usr1/000/000002.png"), F_OK) != 0; i++)
         usleep(50000);
     n = e2e_find_ranks(pids, ranks, E2E_RANKS_MAX);
     for (int i = 0; i < n; i++)
@@ -395,8 +386,8 @@ static void expect_true_journal(const char *folder)
         "for name in glob.glob(f + '/*.png'):\n"
         "    assert open(name, 'rb').read().endswith(b'IEND\\xaeB`\\x82'), name\n";
     struct e2e_run r;
-    e2e_write_file(place("look.py"), look, sizeof look - 1);
-    e2e_shell(&r, 30, "command -v python3 > /dev/null || exit 0; python3 '%s' '%s'", place("look.py"), folder);
+    e2e_write_file(e2e_place("look.py"), look, sizeof look - 1);
+    e2e_shell(&r, 30, "command -v python3 > /dev/null || exit 0; python3 '%s' '%s'", e2e_place("look.py"), folder);
     e2e_expect(&r, 0);
     e2e_run_free(&r);
 }
@@ -438,8 +429,8 @@ static void kills(void **state)
 {
     char whole[512], killed[512];
     struct e2e_run r;
-    snprintf(whole, sizeof whole, "%s", place("whole"));
-    snprintf(killed, sizeof killed, "%s", place("killed"));
+    snprintf(whole, sizeof whole, "%s", e2e_place("whole"));
+    snprintf(killed, sizeof killed, "%s", e2e_place("killed"));
     remove_folder(whole);
     e2e_muster(&r, 2, 300, "imagine -m '%s' --prompts '%s' -o '%s'", model(), slow_prompts(n_killed_pictures()), whole);
     e2e_expect(&r, 0);
@@ -458,17 +449,17 @@ static void two_runs_in_one_folder(void **state)
 {
     struct e2e_process p;
     struct e2e_run r;
-    remove_folder(place("live"));
+    remove_folder(e2e_place("live"));
     e2e_begin(&p, "%s -n 1 %s imagine -m '%s' --prompts '%s' -o '%s'", e2e_mpirun(), E2E_MUSTER, model(),
-              slow_prompts(1500), place("live"));
-    for (int i = 0; i < 200 && access(place("live/000/000000.png"), F_OK) != 0; i++)
+              slow_prompts(1500), e2e_place("live"));
+    for (int i = 0; i < 200 && access(e2e_place("live/000/000000.png"), F_OK) != 0; i++)
         usleep(50000);
     /* e2e_shell would end the first run too */
     char second[2000];
     snprintf(second, sizeof second, "%s -n 1 %s imagine -m '%s' 'a red car' -o '%s' 2> '%s'", e2e_mpirun(),
-             E2E_MUSTER, model(), place("live"), place("second.err"));
+             E2E_MUSTER, model(), e2e_place("live"), e2e_place("second.err"));
     int status = system(second);
-    char *said = e2e_read_file(place("second.err"), NULL);
+    char *said = e2e_read_file(e2e_place("second.err"), NULL);
     assert_int_equal(WEXITSTATUS(status), USAGE);
     assert_non_null(strstr(said, "another run is writing there"));
     free(said);
@@ -482,8 +473,8 @@ static void two_runs_in_one_folder(void **state)
 static void expect_failure(int status, const char *what, const char *args)
 {
     struct e2e_run r;
-    remove_folder(place("bad"));
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' %s -o '%s'", model(), args, place("bad"));
+    remove_folder(e2e_place("bad"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' %s -o '%s'", model(), args, e2e_place("bad"));
     e2e_expect_error(&r, status, what);
     e2e_run_free(&r);
 }
@@ -513,8 +504,8 @@ static void groups_that_cannot_be(void **state)
 static void mask_of_another_size(void **state)
 {
     char args[1200];
-    snprintf(args, sizeof args, "'a red car' --init '%s/000000.png' --mask '%s/000007.png'", place("alone"),
-             place("alone"));
+    snprintf(args, sizeof args, "'a red car' --init '%s/000000.png' --mask '%s/000007.png'", e2e_place("alone"),
+             e2e_place("alone"));
     expect_failure(USAGE, "a mask has the size of its picture", args);
 }
 
@@ -529,9 +520,9 @@ static void broken_prompts(void **state)
         {"[]\n", "line 1: not a JSON object"},
         {"\n", "no prompts in it"}};
     char args[600];
-    snprintf(args, sizeof args, "--prompts '%s'", place("broken.jsonl"));
+    snprintf(args, sizeof args, "--prompts '%s'", e2e_place("broken.jsonl"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        e2e_write_file(place("broken.jsonl"), cases[i].text, strlen(cases[i].text));
+        e2e_write_file(e2e_place("broken.jsonl"), cases[i].text, strlen(cases[i].text));
         bool usage = strstr(cases[i].what, "no sampler") != NULL;
         expect_failure(usage ? USAGE : INPUT, cases[i].what, args);
     }
@@ -540,16 +531,16 @@ static void broken_prompts(void **state)
 static void warnings(void **state)
 {
     struct e2e_run r;
-    unlink(place("w.png"));
+    unlink(e2e_place("w.png"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red zeppelin' --steps 2 -o '%s'", model(),
-               place("w.png"));
+               e2e_place("w.png"));
     e2e_expect(&r, 0);
     assert_non_null(strstr(r.err, "never saw 'zeppelin'"));
     assert_null(strstr(r.err, "'red'"));
     e2e_run_free(&r);
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car on a field on a field on a field on a "
                "blue field' "
-               "--steps 2 -o '%s'", model(), place("w.png"));
+               "--steps 2 -o '%s'", model(), e2e_place("w.png"));
     e2e_expect(&r, 0);
     assert_non_null(strstr(r.err, "longer than the 40 tokens"));
     assert_non_null(strstr(r.err, "cut off: '"));
@@ -559,8 +550,8 @@ static void warnings(void **state)
 static void output_that_cannot_be(void **state)
 {
     struct e2e_run r;
-    e2e_write_file(place("file"), "x", 1);
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s/below'", model(), place("file"));
+    e2e_write_file(e2e_place("file"), "x", 1);
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s/below'", model(), e2e_place("file"));
     e2e_expect_error(&r, OUTPUT, "file");
     e2e_run_free(&r);
     e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o /proc/pictures", model());
@@ -573,7 +564,7 @@ static void output_that_cannot_be(void **state)
 static void disk_full(void **state)
 {
     struct e2e_run r;
-    const char *disk = place("disk");
+    const char *disk = e2e_place("disk");
     mkdir(disk, 0777);
     if (mount("none", disk, "tmpfs", 0, "size=400k") != 0)
         skip();
@@ -597,24 +588,24 @@ static void disk_full(void **state)
 static void broken_journal(void **state)
 {
     struct e2e_run r;
-    remove_folder(place("journal"));
+    remove_folder(e2e_place("journal"));
     e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' 'a red car' -n 3 --steps 2 -o '%s'", model(),
-               place("journal"));
+               e2e_place("journal"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
     size_t n;
-    char *bytes = e2e_read_file(place("journal/journal.sqlite"), &n);
+    char *bytes = e2e_read_file(e2e_place("journal/journal.sqlite"), &n);
     memset(bytes + 100, 0xa5, n - 100);
-    e2e_write_file(place("journal/journal.sqlite"), bytes, n);
+    e2e_write_file(e2e_place("journal/journal.sqlite"), bytes, n);
     free(bytes);
-    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", place("journal"));
+    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", e2e_place("journal"));
     e2e_expect_error(&r, INPUT, "the journal is damaged");
     e2e_run_free(&r);
-    e2e_write_file(place("journal/journal.sqlite"), "not a data base at all, but text", 32);
-    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", place("journal"));
+    e2e_write_file(e2e_place("journal/journal.sqlite"), "not a data base at all, but text", 32);
+    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", e2e_place("journal"));
     e2e_expect_error(&r, INPUT, "the journal is damaged");
     e2e_run_free(&r);
-    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", place("nowhere"));
+    e2e_ranks(&r, 2, 20, "imagine --resume -o '%s'", e2e_place("nowhere"));
     e2e_expect_error(&r, INPUT, "no folder with a batch there");
     e2e_run_free(&r);
 }
@@ -630,11 +621,11 @@ static void broken_models(void **state)
         const char *folder = imagefolder_make(name);
         snprintf(path, sizeof path, "rm -r '%s/%s'", folder, missing[i]);
         assert_int_equal(system(path), 0);
-        e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", folder, place("x.png"));
+        e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", folder, e2e_place("x.png"));
         e2e_expect_error(&r, INPUT, missing[i]);
         e2e_run_free(&r);
     }
-    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", place("no-model"), place("x.png"));
+    e2e_ranks(&r, 2, 20, "imagine -m '%s' 'a red car' -o '%s'", e2e_place("no-model"), e2e_place("x.png"));
     e2e_expect_error(&r, INPUT, "no-model");
     e2e_run_free(&r);
 }
@@ -643,11 +634,11 @@ static void dry_run(void **state)
 {
     struct e2e_run r;
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' 'a red car' -n 100 --steps 4 --dry-run -o '%s'", model(),
-               place("never"));
+               e2e_place("never"));
     e2e_expect(&r, 0);
     assert_non_null(strstr(r.out, "100 pictures of 1 prompts"));
     assert_non_null(strstr(r.out, "400 steps: about"));
-    assert_int_equal(access(place("never"), F_OK), -1);
+    assert_int_equal(access(e2e_place("never"), F_OK), -1);
     e2e_run_free(&r);
 }
 

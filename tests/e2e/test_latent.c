@@ -14,15 +14,6 @@ enum { LIMIT_S = 90, USAGE = 2, INPUT = 3 };
 
 static char dit[512], pixart[512], digits[512], generator[512];
 
-static const char *place(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
-    return path[turn];
-}
-
 static void paint(int ranks, const char *model, const char *flags, const char *out)
 {
     struct e2e_run r;
@@ -44,15 +35,15 @@ static void same_file(const char *a, const char *b)
 
 static void classes(void **state)
 {
-    paint(0, dit, "--class 3 --seed 5 --steps 3 -n 2", place("dit1"));
-    paint(2, dit, "--class 3 --seed 5 --steps 3 -n 2 --guidance-parallel", place("dit2"));
-    same_file(place("dit1/000000.png"), place("dit2/000000.png"));
-    same_file(place("dit1/000001.png"), place("dit2/000001.png"));
-    paint(0, dit, "--class 4 --seed 5 --steps 3", place("other.png"));
+    paint(0, dit, "--class 3 --seed 5 --steps 3 -n 2", e2e_place("dit1"));
+    paint(2, dit, "--class 3 --seed 5 --steps 3 -n 2 --guidance-parallel", e2e_place("dit2"));
+    same_file(e2e_place("dit1/000000.png"), e2e_place("dit2/000000.png"));
+    same_file(e2e_place("dit1/000001.png"), e2e_place("dit2/000001.png"));
+    paint(0, dit, "--class 4 --seed 5 --steps 3", e2e_place("other.png"));
     struct picture a, b;
     struct err err = {0};
-    assert_int_equal(pngfile_load(&a, place("dit1/000000.png"), &err), ERR_OK);
-    assert_int_equal(pngfile_load(&b, place("other.png"), &err), ERR_OK);
+    assert_int_equal(pngfile_load(&a, e2e_place("dit1/000000.png"), &err), ERR_OK);
+    assert_int_equal(pngfile_load(&b, e2e_place("other.png"), &err), ERR_OK);
     assert_true(a.width == 64 && b.width == 64 && memcmp(a.rgb, b.rgb, 64 * 64 * 3) != 0);
     pngfile_free(&a);
     pngfile_free(&b);
@@ -60,20 +51,20 @@ static void classes(void **state)
 
 static void prompts(void **state)
 {
-    paint(0, pixart, "'a red cat' --size 64x128 --seed 5 --steps 2", place("cat1.png"));
-    paint(2, pixart, "'a red cat' --size 64x128 --seed 5 --steps 2", place("cat2.png"));
-    same_file(place("cat1.png"), place("cat2.png"));
+    paint(0, pixart, "'a red cat' --size 64x128 --seed 5 --steps 2", e2e_place("cat1.png"));
+    paint(2, pixart, "'a red cat' --size 64x128 --seed 5 --steps 2", e2e_place("cat2.png"));
+    same_file(e2e_place("cat1.png"), e2e_place("cat2.png"));
 }
 
 static void files(void **state)
 {
     struct picture p;
     struct err err = {0};
-    paint(0, digits, "--seed 1 --steps 3 -n 3", place("digits1"));
-    paint(2, digits, "--seed 1 --steps 3 -n 3", place("digits2"));
-    same_file(place("digits1/000002.png"), place("digits2/000002.png"));
-    paint(0, generator, "--class 7 --seed 1", place("seven.png"));
-    assert_int_equal(pngfile_load(&p, place("seven.png"), &err), ERR_OK);
+    paint(0, digits, "--seed 1 --steps 3 -n 3", e2e_place("digits1"));
+    paint(2, digits, "--seed 1 --steps 3 -n 3", e2e_place("digits2"));
+    same_file(e2e_place("digits1/000002.png"), e2e_place("digits2/000002.png"));
+    paint(0, generator, "--class 7 --seed 1", e2e_place("seven.png"));
+    assert_int_equal(pngfile_load(&p, e2e_place("seven.png"), &err), ERR_OK);
     for (int i = 0; i < p.width * p.height; i++)
         assert_true(p.rgb[3 * i] == p.rgb[3 * i + 1] && p.rgb[3 * i] == p.rgb[3 * i + 2]);
     pngfile_free(&p);
@@ -83,12 +74,12 @@ static void refuse(const char *model, const char *flags, int status, const char 
 {
     struct e2e_run r;
     const char *line;
-    e2e_muster(&r, 0, LIMIT_S, "imagine -m '%s' %s -o '%s'", model, flags, place("never.png"));
+    e2e_muster(&r, 0, LIMIT_S, "imagine -m '%s' %s -o '%s'", model, flags, e2e_place("never.png"));
     e2e_expect(&r, status);
     assert_int_equal(e2e_count_errors(r.err, &line), 1);
     assert_non_null(strstr(line, what));
     e2e_run_free(&r);
-    assert_int_not_equal(access(place("never.png"), F_OK), 0);
+    assert_int_not_equal(access(e2e_place("never.png"), F_OK), 0);
 }
 
 static void wrong(void **state)
@@ -100,13 +91,13 @@ static void wrong(void **state)
     refuse(dit, "'a cat' --class 1", USAGE, "takes no prompt");
     refuse(dit, "--class 1 --size 60x64", USAGE, "multiples of 16");
     refuse(digits, "--size 32x32", USAGE, "multiples of");
-    snprintf(flags, sizeof flags, "--class 1 --init '%s'", place("dit1/000000.png"));
+    snprintf(flags, sizeof flags, "--class 1 --init '%s'", e2e_place("dit1/000000.png"));
     refuse(dit, flags, USAGE, "leave --init out");
-    e2e_shell(&r, LIMIT_S, "cp -r '%s' '%s' && chmod -R u+w '%s' && rm -r '%s/vae'", pixart, place("cut"),
-              place("cut"), place("cut"));
+    e2e_shell(&r, LIMIT_S, "cp -r '%s' '%s' && chmod -R u+w '%s' && rm -r '%s/vae'", pixart, e2e_place("cut"),
+              e2e_place("cut"), e2e_place("cut"));
     e2e_expect(&r, 0);
     e2e_run_free(&r);
-    refuse(place("cut"), "'a cat'", INPUT, "vae");
+    refuse(e2e_place("cut"), "'a cat'", INPUT, "vae");
 }
 
 int main(void)

@@ -12,15 +12,6 @@ enum { LIMIT_S = 60, USAGE = 2, INPUT = 3, OUTPUT = 6 };
 
 static char root[400];
 
-static const char *place(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
-    return path[turn];
-}
-
 /* Every tensor of `got` is one of `want`, within the limit; how many. */
 static int compare(const char *got, const char *want, double limit)
 {
@@ -58,17 +49,17 @@ static void like_the_reference(void **state)
     size_t n, n_other;
     char expected[600];
     snprintf(expected, sizeof expected, "%s/diffusion/pixel_mmdit/expected.safetensors", root);
-    probe(1, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", place("one"), "");
-    assert_int_equal(compare(place("one"), expected, 1e-4), 3 + 4);      /* text; times in the names */
-    probe(3, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", place("three"),
+    probe(1, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", e2e_place("one"), "");
+    assert_int_equal(compare(e2e_place("one"), expected, 1e-4), 3 + 4);      /* text; times in the names */
+    probe(3, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", e2e_place("three"),
           "--threads 1");
-    char *one = e2e_read_file(place("one"), &n), *three = e2e_read_file(place("three"), &n_other);
+    char *one = e2e_read_file(e2e_place("one"), &n), *three = e2e_read_file(e2e_place("three"), &n_other);
     assert_true(n == n_other && memcmp(one, three, n) == 0);
     free(one);
     free(three);
     snprintf(expected, sizeof expected, "%s/gan/resnet_generator.expected.safetensors", root);
-    probe(2, "gan", "gan/resnet_generator.expected.safetensors", place("gan"), "--part resnet_generator");
-    assert_int_equal(compare(place("gan"), expected, 1e-4), 1);
+    probe(2, "gan", "gan/resnet_generator.expected.safetensors", e2e_place("gan"), "--part resnet_generator");
+    assert_int_equal(compare(e2e_place("gan"), expected, 1e-4), 1);
 }
 
 /* A file with one tensor of zeros. */
@@ -104,22 +95,22 @@ static void wrong_input(void **state)
 {
     struct e2e_run r;
     char flags[700], expected[600];
-    snprintf(flags, sizeof flags, "--out '%s'", place("never"));
+    snprintf(flags, sizeof flags, "--out '%s'", e2e_place("never"));
     snprintf(expected, sizeof expected, "%s/gan/dcgan_generator.expected.safetensors", root);
-    write_input(place("in"), "in", 4, (const int64_t[]){1, 3, 32, 32});
-    e2e_ranks(&r, 2, LIMIT_S, "probe -m '%s/diffusion/pixel_mmdit' --in '%s' %s", root, place("in"), flags);
+    write_input(e2e_place("in"), "in", 4, (const int64_t[]){1, 3, 32, 32});
+    e2e_ranks(&r, 2, LIMIT_S, "probe -m '%s/diffusion/pixel_mmdit' --in '%s' %s", root, e2e_place("in"), flags);
     e2e_expect_error(&r, INPUT, "the input t is missing");
     e2e_run_free(&r);
-    write_input(place("in"), "z", 2, (const int64_t[]){2, 7});
-    refuse("gan/dcgan_generator.safetensors", place("in"), flags, INPUT, "the input z is 2 x 7");
-    write_input(place("in"), "context", 1, (const int64_t[]){2});
-    refuse("gan/dcgan_generator.safetensors", place("in"), flags, INPUT, "no inputs of a DCGAN generator");
+    write_input(e2e_place("in"), "z", 2, (const int64_t[]){2, 7});
+    refuse("gan/dcgan_generator.safetensors", e2e_place("in"), flags, INPUT, "the input z is 2 x 7");
+    write_input(e2e_place("in"), "context", 1, (const int64_t[]){2});
+    refuse("gan/dcgan_generator.safetensors", e2e_place("in"), flags, INPUT, "no inputs of a DCGAN generator");
     refuse("gan", expected, flags, USAGE, "--part");
-    refuse("diffusion/pixel_mmdit", place("in"), "--part unet --out never", USAGE, "it has text_encoder");
-    refuse("gan/dcgan_generator.safetensors", place("nowhere"), flags, INPUT, "nowhere");
-    refuse("nowhere", place("in"), flags, INPUT, "nowhere");
+    refuse("diffusion/pixel_mmdit", e2e_place("in"), "--part unet --out never", USAGE, "it has text_encoder");
+    refuse("gan/dcgan_generator.safetensors", e2e_place("nowhere"), flags, INPUT, "nowhere");
+    refuse("nowhere", e2e_place("in"), flags, INPUT, "nowhere");
     refuse("gan/dcgan_generator.safetensors", expected, "--out /proc/x", OUTPUT, "/proc/x");
-    assert_int_not_equal(access(place("never"), F_OK), 0);
+    assert_int_not_equal(access(e2e_place("never"), F_OK), 0);
 }
 
 int main(void)

@@ -14,15 +14,6 @@ enum { WIDTH = 150, HEIGHT = 110, SCALE = 4, LIMIT_S = 100 };
 
 static char network[512];
 
-static const char *place(const char *name)
-{
-    static char path[4][512];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", e2e_dir(), name);
-    return path[turn];
-}
-
 /* Stripes, a disc and some noise, cut at x0, y0. */
 static void make_picture(const char *path, int x0, int y0, int w, int h)
 {
@@ -54,12 +45,12 @@ static void any_ranks_and_tiles(void **state)
     static const struct { int ranks; const char *flags; } ways[] = {{2, ""}, {3, "--tiles 1"}, {1,
                                                                                                 "--tiles 5"}};
     size_t n, n_other;
-    make_picture(place("in.png"), 0, 0, WIDTH, HEIGHT);
-    enlarge(1, place("in.png"), place("one.png"), "--tiles 1");
-    char *one = e2e_read_file(place("one.png"), &n);
+    make_picture(e2e_place("in.png"), 0, 0, WIDTH, HEIGHT);
+    enlarge(1, e2e_place("in.png"), e2e_place("one.png"), "--tiles 1");
+    char *one = e2e_read_file(e2e_place("one.png"), &n);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        enlarge(ways[i].ranks, place("in.png"), place("other.png"), ways[i].flags);
-        char *other = e2e_read_file(place("other.png"), &n_other);
+        enlarge(ways[i].ranks, e2e_place("in.png"), e2e_place("other.png"), ways[i].flags);
+        char *other = e2e_read_file(e2e_place("other.png"), &n_other);
         assert_true(n == n_other && memcmp(one, other, n) == 0);
         free(other);
     }
@@ -73,10 +64,10 @@ static void no_seams(void **state)
     struct picture whole, part;
     struct err err = {0};
     int worst = 0;
-    make_picture(place("part.in.png"), LEFT, 0, WIDTH - LEFT, HEIGHT);
-    enlarge(2, place("part.in.png"), place("part.png"), "");
-    assert_int_equal(pngfile_load(&whole, place("one.png"), &err), ERR_OK);
-    assert_int_equal(pngfile_load(&part, place("part.png"), &err), ERR_OK);
+    make_picture(e2e_place("part.in.png"), LEFT, 0, WIDTH - LEFT, HEIGHT);
+    enlarge(2, e2e_place("part.in.png"), e2e_place("part.png"), "");
+    assert_int_equal(pngfile_load(&whole, e2e_place("one.png"), &err), ERR_OK);
+    assert_int_equal(pngfile_load(&part, e2e_place("part.png"), &err), ERR_OK);
     assert_int_equal(whole.width, WIDTH * SCALE);
     assert_int_equal(part.width, (WIDTH - LEFT) * SCALE);
     for (int y = 0; y < HEIGHT * SCALE; y++)
@@ -97,14 +88,14 @@ static void wrong_input(void **state)
     e2e_ranks(&r, 2, 20, "upscale nowhere.png -m '%s'", network);
     e2e_expect_error(&r, 3, "nowhere.png");
     e2e_run_free(&r);
-    e2e_write_file(place("text.png"), "no picture", 10);
-    e2e_ranks(&r, 2, 20, "upscale '%s' -m '%s'", place("text.png"), network);
+    e2e_write_file(e2e_place("text.png"), "no picture", 10);
+    e2e_ranks(&r, 2, 20, "upscale '%s' -m '%s'", e2e_place("text.png"), network);
     e2e_expect_error(&r, 3, "text.png");
     e2e_run_free(&r);
-    e2e_ranks(&r, 2, 20, "upscale '%s' -m '%s'", place("in.png"), place("text.png"));
+    e2e_ranks(&r, 2, 20, "upscale '%s' -m '%s'", e2e_place("in.png"), e2e_place("text.png"));
     e2e_expect_error(&r, 3, "text.png");
     e2e_run_free(&r);
-    e2e_ranks(&r, 2, 20, "upscale '%s' -m '%s' -o /proc/x.png", place("in.png"), network);
+    e2e_ranks(&r, 2, 20, "upscale '%s' -m '%s' -o /proc/x.png", e2e_place("in.png"), network);
     e2e_expect_error(&r, 6, "/proc/x.png");
     e2e_run_free(&r);
 }
