@@ -122,15 +122,18 @@ static void gan_killed(void **state)
     killed("gan", GAN, 200, "model/generator/model.safetensors");
 }
 
-/* Told by captions: the encoder and its tokenizer go along. */
+/* Told by captions: the encoder and its tokenizer go along. Pairs told the same are kept apart. */
 static void gan_of_captions(void **state)
 {
     (void)state;
     char args[1400], path[700];
     run_well("diffusion", 0, 3, "diffusion --batch 8 --set width=16 --set heads=2 --set layers=1 --set patch=8 "
              "--set text_width=16 --set text_heads=2 --set text_layers=1 --previews 0 --f32");
-    snprintf(args, sizeof args, GAN "--set text_encoder='%s/diffusion/model/text_encoder'", e2e_dir());
+    snprintf(args, sizeof args, GAN "--batch 16 --set diversity=0.1 --set text_encoder='%s/diffusion/model/"
+             "text_encoder'", e2e_dir());
     run_well("told", 2, 3, args);
+    run_well("told-1", 0, 3, args);
+    expect_same("told", "told-1", "checkpoint-000003.safetensors");
     static const char *const files[] = {"generator/model.safetensors", "text_encoder/model.safetensors",
                                         "tokenizer/vocab.json", "model_index.json"};
     for (int i = 0; i < 4; i++) {
@@ -250,6 +253,8 @@ static void bad_input(void **state)
     expect_failure(USAGE, "does not make 64 pixels", args);
     snprintf(args, sizeof args, GAN "--out '%s/b6' --steps 3 --set text_encoder=/nothing", e2e_dir());
     expect_failure(INPUT, "/nothing", args);
+    snprintf(args, sizeof args, GAN "--out '%s/b9' --steps 3 --set diversity=1", e2e_dir());
+    expect_failure(USAGE, "--batch 16", args);
 }
 
 /* A loss that is no number ends the run and says where. */

@@ -251,6 +251,9 @@ struct nn_tensor *nn_softplus_g(struct nn *nn, struct nn_tensor *fake);
  * others. */
 struct nn_tensor *nn_hinge_side(struct nn *nn, struct nn_tensor *x, bool real);
 struct nn_tensor *nn_softplus_side(struct nn *nn, struct nn_tensor *x, bool real);
+/* 1 / (mean |x - x'| / mean |z - z'| + 1e-5) over pairs of neighbours in each part (its samples 0 and 1, 2
+ * and 3, ..): large where different latents z make the same x. No gradient of z. (Mao et al. 1903.05628) */
+struct nn_tensor *nn_mode_seeking(struct nn *nn, struct nn_tensor *x, const struct nn_tensor *z);
 /* weight_a a + weight_b b of two scalars */
 struct nn_tensor *nn_mix(struct nn *nn, struct nn_tensor *a, double weight_a, struct nn_tensor *b,
                          double weight_b);

@@ -266,6 +266,72 @@ struct nn_tensor *nn_softplus_g(struct nn *nn, struct nn_tensor *fake)
     return nn_softplus_side(nn, fake, true);
 }
 
+/* --- pairs of neighbours: how far apart are they? */
+
+struct pair_job {
+    struct nn *nn;
+    struct nn_tensor *x, *y;
+    const struct nn_tensor *z;
+    float *sums;                /* [n_parts][2]: of x, of z */
+    float slope;                /* of y, for each number of x */
+};
+
+/* Sum of |a - b| over the pairs of a part. */
+static double pair_gap(const struct nn *nn, const struct nn_tensor *t, int part)
+{
+    struct nn_range r = nn_part(nn, t, part);
+    int64_t each = nn_row(t);
+    double sum = 0;
+    for (int64_t s = r.begin; s + 1 < r.end; s += 2)
+        for (int64_t i = s * each; i < (s + 1) * each; i++)
+            sum += fabsf(t->data[i] - t->data[i + each]);
+    return sum;
+}
+
+static void pair_part(void *ctx, int part)
+{
+    const struct pair_job *j = ctx;
+    j->sums[2 * part] = (float)pair_gap(j->nn, j->x, part);
+    j->sums[2 * part + 1] = (float)pair_gap(j->nn, j->z, part);
+}
+
+static void pair_back_part(void *ctx, int part)
+{
+    const struct pair_job *j = ctx;
+    struct nn_range r = nn_part(j->nn, j->x, part);
+    int64_t each = nn_row(j->x);
+    float g = j->slope * j->y->grad[0];
+    for (int64_t s = r.begin; s + 1 < r.end; s += 2)
+        for (int64_t i = s * each; i < (s + 1) * each; i++) {
+            float gap = j->x->data[i] - j->x->data[i + each], toward = gap > 0 ? g : gap < 0 ? -g : 0;
+            j->x->grad[i] += toward;
+            j->x->grad[i + each] -= toward;
+        }
+}
+
+static void pair_backward(struct nn *nn, const struct nn_node *node)
+{
+    struct pair_job j = {nn, node->in[0], node->out, NULL, NULL, (float)node->f[0]};
+    nn_grad(nn, j.x);
+    nn_parts(nn, pair_back_part, &j);
+}
+
+struct nn_tensor *nn_mode_seeking(struct nn *nn, struct nn_tensor *x, const struct nn_tensor *z)
+{
+    const double least = 1e-5;
+    float sums[2], parts[2 * NN_PARTS_MAX];
+    struct pair_job j = {nn, x, nn_new(nn, 0, NULL), z, parts, 0};
+    nn_parts(nn, pair_part, &j);
+    nn_fold(nn, sums, parts, 2);
+    double scale = sums[1] > 0 ? (double)nn_row(z) / sums[1] / (double)nn_row(x) : 0;
+    double y = 1 / (sums[0] * scale + least);
+    j.y->data[0] = (float)y;
+    struct nn_node *node = nn_record(nn, j.y, pair_backward, x, NULL, NULL);
+    if (node != NULL)
+        node->f[0] = -y * y * scale;
+    return j.y;
+}
+
 /* --- cross entropy of rows [.., classes] */
 
 struct ce_job {

@@ -1,11 +1,13 @@
 /* gantask.c - training a GAN: the discriminator's update, then the generator's, in each step.
  * Told:   a frozen text encoder's pooled caption, a class, or nothing (one class).
  * Losses: hinge or non-saturating. D: real + (1 - m) fake + m (real pictures with wrong captions), where
- *         captions tell; G: fakes through the updated D.
+ *         captions tell; G: fakes through the updated D, with `diversity` also the mode-seeking term of
+ *         pairs that are told the same.
  * Batch:  pixels u8 (or f32) [n, 3, side, side]; ids, wrong_ids i32 [n, length]; labels i32 [n].
  *         A batch may bring its own draws: z_d, z_g f32 [n, z], labels_d, labels_g i32 [n].
  * Source: Miyato et al. 1802.05957, 1802.05637; wrong captions: Reed et al. 1605.05396. */
 #include "proto/philox.h"
+#include "proto/split.h"
 #include "workers/models/cliptext.h"
 #include "workers/models/gan.h"
 #include "workers/train/ganbuild.h"
@@ -24,7 +26,7 @@ static const uint64_t Z_D_DRAW = 0, Z_G_DRAW = 1 << 20, LABEL_DRAW = 1 << 21;
 struct gan {
     struct ganbuild build;
     bool softplus;
-    double mismatch;
+    double mismatch, diversity;
     uint64_t seed;
     /* Captions: the frozen encoder. */
     char *text_path;            /* its folder; NULL: classes */
@@ -62,12 +64,16 @@ static int read_settings(struct gan *g, struct trainconfig *c, struct err *err)
     b->classes = (int)trainconfig_int(c, "classes", 1, 1, 1 << 20);
     g->softplus = trainconfig_choice(c, "loss", b->dcgan, losses) == 1;
     g->mismatch = trainconfig_real(c, "mismatch", 0.5, 0, 1);
+    g->diversity = trainconfig_real(c, "diversity", 0, 0, 1e6);
     g->seed = c->seed;
     const char *text = trainconfig_text(c, "text_encoder", NULL);
     TRY(ganbuild_widths(trainconfig_text(c, "g", b->dcgan ? "128-64-32" : "128-128-64-32"), "g", b->g,
                         &b->n_g, err));
     TRY(ganbuild_widths(trainconfig_text(c, "d", b->dcgan ? "32-64-128" : "32-64-128-128"), "d", b->d,
                         &b->n_d, err));
+    if (g->diversity > 0 && (b->dcgan || c->batch % (2 * SPLIT_SEGMENTS) != 0))
+        return err_set(err, ERR_INVAL, "diversity compares pairs of pictures in each of the %d parts of a "
+                       "resnet's batch: --batch %d, or a multiple of it", SPLIT_SEGMENTS, 2 * SPLIT_SEGMENTS);
     if (text != NULL && b->dcgan)
         return err_set(err, ERR_INVAL, "a dcgan cannot be told anything: no text_encoder with it");
     if (text != NULL)
@@ -200,6 +206,23 @@ static struct gan_condition condition(const struct gan *g, struct nn *nn, const 
     return (struct gan_condition){labels_of(g, nn, b, labels, place), NULL};
 }
 
+/* y with every second sample told what the one before it is. */
+static struct gan_condition condition_of_pairs(struct nn *nn, const struct gan_condition *y, int n)
+{
+    struct gan_condition out = {NULL, NULL};
+    int32_t *labels = y->labels != NULL ? nn_take(nn, (size_t)n * sizeof *labels) : NULL;
+    for (int i = 0; labels != NULL && i < n; i++)
+        labels[i] = y->labels[i & ~1];
+    out.labels = labels;
+    if (y->caption == NULL)
+        return out;
+    out.caption = nn_new(nn, y->caption->n_dims, y->caption->shape);
+    int64_t row = nn_row(y->caption);
+    for (int i = 0; i < n; i++)
+        memcpy(out.caption->data + i * row, y->caption->data + (i & ~1) * row, (size_t)row * sizeof(float));
+    return out;
+}
+
 static struct nn_tensor *latent(const struct gan *g, struct nn *nn, const struct train_batch *b,
                                 const char *name, uint64_t place)
 {
@@ -299,13 +322,20 @@ static int learn_d(const struct pass *p, struct nn_tensor *fake, const struct ga
     return trainer_update(p->tr, GROUP_D, loss->data[0], p->out, p->err);
 }
 
-static int learn_g(const struct pass *p, struct nn_tensor *fake, const struct gan_condition *y)
+/* z [n, ..]: the fakes' latents, whose pairs are to differ; NULL: nobody asks for that. */
+static int learn_g(const struct pass *p, struct nn_tensor *fake, const struct gan_condition *y,
+                   const struct nn_tensor *z)
 {
     struct nn *nn = &p->tr->nn;
     struct nn_tensor *on_fake;
     TRY(judge(p, fake, y, NULL, &on_fake, NULL));
     struct nn_tensor *loss = p->g->softplus ? nn_softplus_g(nn, on_fake) : nn_hinge_g(nn, on_fake);
     train_metric(p->out, "loss_g", loss->data[0]);
+    if (z != NULL) {
+        struct nn_tensor *alike = nn_mode_seeking(nn, fake, z);
+        train_metric(p->out, "spread", 1 / alike->data[0]);
+        loss = nn_mix(nn, loss, 1, alike, p->g->diversity);
+    }
     if (p->b->evaluate)
         return ERR_OK;
     nn_backward(nn, loss, 1);
@@ -331,8 +361,11 @@ static int step_resnet(const struct pass *p)
         trainer_pass(p->tr);
     who_learns(p, true, false);
     y = condition(p->g, nn, p->b, 0, "labels_g", LABEL_DRAW + 2);
-    TRY(generate(p, latent(p->g, nn, p->b, "z_g", Z_G_DRAW), &y, &fake));
-    return learn_g(p, fake, &y);
+    struct nn_tensor *z = latent(p->g, nn, p->b, "z_g", Z_G_DRAW);
+    if (p->g->diversity > 0)
+        y = condition_of_pairs(nn, &y, p->b->n);
+    TRY(generate(p, z, &y, &fake));
+    return learn_g(p, fake, &y, p->g->diversity > 0 ? z : NULL);
 }
 
 /* One forward of the generator serves both: its part of the tape waits while D learns from a view that
@@ -348,7 +381,7 @@ static int step_dcgan(const struct pass *p)
     nn->last = tape;
     params_begin(&p->t->set[SET_D].params);
     who_learns(p, true, false);
-    return learn_g(p, fake, NULL);
+    return learn_g(p, fake, NULL, NULL);
 }
 
 static int step(struct train_task *t, struct trainer *tr, const struct train_batch *b,
