@@ -191,12 +191,16 @@ int imageworker_load(struct imageworker *w, const Muster__ImageLoad *l, int thre
         return err_set(err, ERR_PEER, "this rank cannot run instruction set '%s'", l->isa);
     if (l->slots < 1 || l->slots > SLOTS_MAX)
         return err_set(err, ERR_INVAL, "%u pictures at a time: 1 to %d are possible", l->slots, SLOTS_MAX);
+    bool half = strcmp(l->compute, "bf16") == 0;
+    if (half)
+        TRY(isa_want_bf16(err));
     TRY(find_place(w, l, &first, err));
     drop_slots(w);
     omp_set_num_threads(threads);
     linear_disable(l->refused, l->blas_tiles);
     team_init(&w->team, threads);
     nn_init(&w->nn, kernels_get((enum isa)isa), &w->team);
+    w->nn.half = half;
     w->loaded = true;
     const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
     TRY(imagegroup_init(&w->group, w->comm, l->plan, f->layers > 0 ? f->layers : 1, f->head_dim, err));

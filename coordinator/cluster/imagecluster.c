@@ -188,6 +188,7 @@ int imagecluster_load(struct imagecluster *i, const struct imagecluster_load *l,
     load.threads = (uint32_t)l->threads;
     load.slots = (uint32_t)l->slots;
     load.sink = l->sink;
+    load.compute = l->compute != NULL ? (char *)(uintptr_t)l->compute : load.compute;
     i->slots = l->slots;
     m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_LOAD;
     m.image_load = &load;

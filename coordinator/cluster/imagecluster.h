@@ -20,8 +20,13 @@ int imagecluster_describe(struct imagecluster *i, struct cluster *c, const char 
 
 /* tp, pp: ranks of a group, that share the denoiser's layers, and stages of it; ranks past the last whole
  * group stay idle. guidance_parallel: replicas of two groups (a last odd one is one by itself). sink: folder
- * and form. */
-struct imagecluster_load { int threads, slots, tp, pp; bool guidance_parallel; Muster__SinkOpen *sink; };
+ * and form. compute: "bf16", or NULL. */
+struct imagecluster_load {
+    int threads, slots, tp, pp;
+    bool guidance_parallel;
+    const char *compute;
+    Muster__SinkOpen *sink;
+};
 int imagecluster_load(struct imagecluster *i, const struct imagecluster_load *l, struct err *err);
 
 int imagecluster_send(struct imagecluster *i, int replica, Muster__Envelope *m, struct err *err);

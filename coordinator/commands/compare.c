@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OPT_LANGUAGE = 0x5000, OPT_DIFFUSION, OPT_GAN, OPT_SEED, OPT_THREADS, OPT_MEASURE };
+enum { OPT_LANGUAGE = 0x5000, OPT_DIFFUSION, OPT_GAN, OPT_SEED, OPT_THREADS, OPT_MEASURE, OPT_COMPUTE };
 enum { PAINTERS = 2, PICTURES_DEFAULT = 8, PICTURES_MAX = 64, LINE_MAX_BYTES = 512,
        MEASURE_MAX = 100000, MEASURE_EACH = 16, MEASURE_SEED = 2 };
 
@@ -27,6 +27,7 @@ struct options {
     const char *model[1 + PAINTERS];    /* language, diffusion, GAN; NULL: the one that ships */
     const char *out;
     int n, threads, measure;
+    int compute;                        /* of the pictures: of picturejob_computes */
     uint64_t seed;
 };
 
@@ -39,6 +40,8 @@ static const struct argp_option option_table[] = {
     {"language", OPT_LANGUAGE, "MODEL", 0, "A language model (default: the one that ships)", 2},
     {"diffusion", OPT_DIFFUSION, "FOLDER", 0, "A diffusion model (default: the one that ships)", 2},
     {"gan", OPT_GAN, "FOLDER", 0, "A GAN (default: the one that ships)", 2},
+    {"compute", OPT_COMPUTE, "TYPE", 0, "Matrix products of pictures in f32 (default) or bf16, with f32 "
+     "sums", 3},
     {"threads", OPT_THREADS, "N", 0, "Of each rank (default: the cores it is bound to)", 3},
     {0}};
 
@@ -64,6 +67,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPT_DIFFUSION: o->model[1] = arg; return 0;
     case OPT_GAN: o->model[2] = arg; return 0;
     case OPT_MEASURE: return cli_int(o->err, "--measure", arg, MEASURE_EACH, MEASURE_MAX, &o->measure);
+    case OPT_COMPUTE: return cli_choice(o->err, "--compute", arg, picturejob_computes, &o->compute);
     case OPT_THREADS: return cli_int(o->err, "--threads", arg, 1, 4096, &o->threads);
     case ARGP_KEY_ARG: return add_words(o, arg);
     default: return ARGP_ERR_UNKNOWN;
@@ -130,11 +134,14 @@ static int ask(struct compare *c, struct err *err)
 
 /* --- the painters */
 
-static int add_job(struct imagebatch *b, const char *caption, int64_t seed, int n, struct err *err)
+static int add_job(const struct compare *c, struct imagebatch *b, const char *caption, int64_t seed, int n,
+                   struct err *err)
 {
     struct picturejob j;
     picturejob_init(&j);
     int rc = picturejob_set_text(&j.prompt, caption, err);
+    if (rc == ERR_OK)
+        rc = picturejob_set_text(&j.compute, picturejob_computes[c->o->compute], err);
     j.seed = seed;
     j.n = n;
     if (rc == ERR_OK)
@@ -146,13 +153,13 @@ static int add_job(struct imagebatch *b, const char *caption, int64_t seed, int 
 /* The caption first; then those that only measure. */
 static int set_jobs(const struct compare *c, struct imagebatch *b, struct err *err)
 {
-    TRY(add_job(b, c->o->caption, (int64_t)c->o->seed, c->o->n, err));
+    TRY(add_job(c, b, c->o->caption, (int64_t)c->o->seed, c->o->n, err));
     for (int i = 0; i < c->o->measure / MEASURE_EACH; i++) {
         struct scene s;
         char caption[SCENE_CAPTION_MAX];
         scene_draw(&s, MEASURE_SEED, (uint32_t)i, SET_SEEN, 0);
         scene_caption(&s, MEASURE_SEED, (uint32_t)i, caption);
-        TRY(add_job(b, caption, (int64_t)i * MEASURE_EACH, MEASURE_EACH, err));
+        TRY(add_job(c, b, caption, (int64_t)i * MEASURE_EACH, MEASURE_EACH, err));
     }
     return imagebatch_settle(b, NULL, err);
 }

@@ -59,9 +59,22 @@ static int check_size(const struct imagebatch *b, const struct picturejob *j, st
     return ERR_OK;
 }
 
+/* A model is loaded once, for all pictures of a batch. */
+static int settle_compute(struct imagebatch *b, struct picturejob *j, struct err *err)
+{
+    const char *first = b->jobs.job[0].compute, *own = j->compute != NULL ? j->compute : "f32";
+    if (strcmp(own, "f32") != 0 && strcmp(own, "bf16") != 0)
+        return err_set(err, ERR_INVAL, "compute '%.40s' is not known: f32 or bf16", own);
+    if (strcmp(own, first != NULL ? first : "f32") != 0)
+        return err_set(err, ERR_INVAL, "compute %s, and %s before: a batch has one", own,
+                       first != NULL ? first : "f32");
+    return strcmp(own, "f32") == 0 ? picturejob_set_text(&j->compute, NULL, err) : ERR_OK;
+}
+
 static int settle(struct imagebatch *b, struct picturejob *j, struct err *err)
 {
     const Muster__ImageSpec *s = b->images.spec;
+    TRY(settle_compute(b, j, err));
     if (j->sampler == NULL)
         TRY(picturejob_set_text(&j->sampler, s->sampler, err));
     if (!listed(s->samplers, j->sampler))
@@ -124,6 +137,7 @@ int imagebatch_load(struct imagebatch *b, const struct imagebatch_load *how, str
                                   .tp = how->tp > 0 ? how->tp : 1,
                                   .pp = how->pp > 0 ? how->pp : 1,
                                   .guidance_parallel = how->guidance_parallel,
+                                  .compute = b->jobs.job[0].compute,
                                   .sink = &sink};
     return imagecluster_load(&b->images, &l, err);
 }

@@ -11,7 +11,7 @@ enum { OPT_PROMPTS = 0x4000, OPT_NEGATIVE, OPT_SEED, OPT_SIZE, OPT_STEPS, OPT_SA
        OPT_RESCALE, OPT_SPACING, OPT_SIGMAS, OPT_SHIFT, OPT_ETA, OPT_NAME, OPT_SHARDS, OPT_RESUME,
        OPT_TIME_LIMIT, OPT_DRY_RUN, OPT_GRID, OPT_LIKE, OPT_INIT, OPT_STRENGTH, OPT_MASK, OPT_VARY,
        OPT_TO, OPT_TO_SEED, OPT_PROMPT_IDS, OPT_PARALLEL, OPT_THREADS, OPT_BATCH, OPT_CLASS,
-       OPT_TRUNCATION, OPT_EDIT, OPT_TP, OPT_PP };
+       OPT_TRUNCATION, OPT_EDIT, OPT_TP, OPT_PP, OPT_COMPUTE };
 
 static const struct argp_option options[] = {
     {NULL, 0, NULL, 0, "Pictures:", 1},
@@ -37,6 +37,8 @@ static const struct argp_option options[] = {
     {"sigmas", OPT_SIGMAS, "NAME", 0, "Noise levels: table, karras, exponential, beta, lu", 2},
     {"shift", OPT_SHIFT, "X", 0, "Of a flow model's noise levels", 2},
     {"eta", OPT_ETA, "X", 0, "Share of fresh noise in each step, for samplers that have it", 2},
+    {"compute", OPT_COMPUTE, "TYPE", 0, "Matrix products in f32 (default) or bf16, with f32 sums: "
+     "faster, and other bytes, which the pictures' records say", 2},
     {"truncation", OPT_TRUNCATION, "X", 0, "GAN: redraw latent numbers beyond X", 2},
     {NULL, 0, NULL, 0, "From other pictures:", 3},
     {"init", OPT_INIT, "PNG", 0, "Begin with this picture", 3},
@@ -130,6 +132,13 @@ static error_t edit_of(struct imagine_args *a, const char *text)
     return e != 0 ? e : text_of(a, &a->job.to, to);
 }
 
+static error_t compute_of(struct imagine_args *a, const char *text)
+{
+    int choice;
+    error_t e = cli_choice(a->err, "--compute", text, picturejob_computes, &choice);
+    return e != 0 ? e : text_of(a, &a->job.compute, text);
+}
+
 /* Seconds, [H:]M:S, or numbers with h, m, s. */
 static error_t time_of(struct imagine_args *a, const char *text)
 {
@@ -172,6 +181,7 @@ static error_t parse_sampling(int key, char *arg, struct imagine_args *a)
     case OPT_SHIFT: return number_of(a, "--shift", arg, 1e-3, 1000, &j->shift);
     case OPT_ETA: return number_of(a, "--eta", arg, 0, 1, &j->eta);
     case OPT_TRUNCATION: return number_of(a, "--truncation", arg, 1e-3, 100, &j->truncation);
+    case OPT_COMPUTE: return compute_of(a, arg);
     case OPT_INIT: return text_of(a, &j->init, arg);
     case OPT_STRENGTH: return number_of(a, "--strength", arg, 0, 1, &j->strength);
     case OPT_MASK: return text_of(a, &j->mask, arg);

@@ -9,6 +9,8 @@
 
 enum { FILE_MAX = 1 << 30, SIDE_MAX = 32768, STEPS_MAX = 10000, N_MAX = 100000000 };
 
+const char *const picturejob_computes[] = {"f32", "bf16", NULL};
+
 /* --- jobs */
 
 void picturejob_init(struct picturejob *j)
@@ -23,7 +25,8 @@ void picturejob_init(struct picturejob *j)
 static void texts_of(struct picturejob *j, char **out[PICTUREJOB_TEXTS])
 {
     char **all[PICTUREJOB_TEXTS] = {&j->prompt, &j->negative, &j->to, &j->from, &j->sampler,
-                                    &j->spacing, &j->sigmas, &j->init, &j->mask, &j->ids};
+                                    &j->spacing, &j->sigmas, &j->init, &j->mask, &j->ids,
+                                    &j->compute};
     memcpy(out, all, sizeof all);
 }
 
@@ -213,7 +216,7 @@ static int text_key(struct reader *r, const char *key, const json_t *v, bool *kn
     const struct { const char *key; char **at; } rows[] = {
         {"prompt", &j->prompt}, {"negative", &j->negative}, {"to", &j->to}, {"from", &j->from},
         {"sampler", &j->sampler}, {"spacing", &j->spacing}, {"sigmas", &j->sigmas}, {"init", &j->init},
-        {"mask", &j->mask}, {"ids", &j->ids}};
+        {"mask", &j->mask}, {"ids", &j->ids}, {"compute", &j->compute}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (strcmp(rows[i].key, key) == 0) {
             *known = true;
@@ -397,6 +400,7 @@ static json_t *shared_json(const struct picturejob *j)
     put_text(o, "sigmas", j->sigmas);
     put_text(o, "init", j->init);
     put_text(o, "mask", j->mask);
+    put_text(o, "compute", j->compute);
     if (j->steps > 0)
         json_object_set_new(o, "steps", json_integer(j->steps));
     if (j->width > 0) {
@@ -503,6 +507,8 @@ static char *parameters_text(const struct picturejob *j, int k, const char *mode
         fprintf(f, ", Variation seed: %lld, Variation seed strength: %g", (long long)p.seed_to, p.mix);
     if (j->init != NULL)
         fprintf(f, ", Denoising strength: %g", j->strength);
+    if (j->compute != NULL)
+        fprintf(f, ", Compute: %s", j->compute);
     return fclose(f) == 0 ? text : (free(text), NULL);
 }
 

@@ -17,12 +17,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PICTUREJOB_TEXTS = 10, PICTUREJOB_TEXT_MAX = 1 << 16 };
+enum { PICTUREJOB_TEXTS = 11, PICTUREJOB_TEXT_MAX = 1 << 16 };
 
 struct picturejob {
     /* prompt, negative: NULL none. to: the prompt at a strip's other end; with from, the prompt moves as
-     * from that one to this. init, mask: PNG files. */
-    char *prompt, *negative, *to, *from, *sampler, *spacing, *sigmas, *init, *mask, *ids;
+     * from that one to this. init, mask: PNG files. compute: "bf16", or NULL and "f32" for the usual one. */
+    char *prompt, *negative, *to, *from, *sampler, *spacing, *sigmas, *init, *mask, *ids, *compute;
     int64_t seed, seed_to;              /* -1: not given */
     int n, width, height, steps, label; /* width, height, steps 0 and label -1: not given */
     double guidance;                    /* < 0: not given */
@@ -42,6 +42,9 @@ struct picturejob {
 };
 
 struct picturejobs { struct picturejob *job; int n, cap; int64_t n_tasks; };
+
+/* "f32", "bf16", NULL. */
+extern const char *const picturejob_computes[];
 
 void picturejob_init(struct picturejob *j);
 void picturejob_free(struct picturejob *j);

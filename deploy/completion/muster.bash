@@ -37,7 +37,7 @@ _muster() {
             compopt -o filenames
             return ;;
         --kind) mapfile -t COMPREPLY < <(compgen -W "pictures text" -- "$word"); return ;;
-        --compute) [[ $command == train ]] && mapfile -t COMPREPLY < <(compgen -W "f32 bf16" -- "$word") && return
+        --compute) [[ $command == @(train|imagine|compare) ]] && mapfile -t COMPREPLY < <(compgen -W "f32 bf16" -- "$word") && return
             mapfile -t COMPREPLY < <(compgen -W "default f32" -- "$word"); return ;;
         --kv) mapfile -t COMPREPLY < <(compgen -W "auto f32 f16 q8_0" -- "$word"); return ;;
         --link)

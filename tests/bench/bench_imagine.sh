@@ -4,6 +4,7 @@
 # Usage: tests/bench/bench_imagine.sh [BUILD] [MODEL]   (default: build, the model of drawn scenes; needs 2 cores)
 #        ROUNDS=5 alternating runs of each, PICTURES=256 of the runs with two ranks.
 # Shows: pictures a second, medians. A rank has one core, which on rank 0 the coordinator shares.
+#        bf16: with --compute bf16, where the processor has it (next to PyTorch: imagine_peers.py).
 #        busy: the share of the replicas' time in which they compute pictures; the rest is messages, queue, files
 #        and the end of the batch, when one replica has nothing left to do.
 set -eu
@@ -45,14 +46,17 @@ for ((r = 0; r < rounds; r++)); do
     run batch8 1 "$prompt" --seed 1 -n 32 --batch 8
     run equal 1 --prompts "$dir/equal"
     run mixed 1 --prompts "$dir/mixed"
+    run half 1 "$prompt" --seed 1 -n 32 --batch 8 --compute bf16 2> /dev/null || : > "$dir/half.got"
 done
 awk -v one="$(rate one)" -v two="$(rate two)" -v b1="$(rate batch1)" -v b8="$(rate batch8)" \
     -v eq="$(rate equal)" -v mi="$(rate mixed)" -v calls="$calls" -v busy1="$(busy one)" \
-    -v busy2="$(busy two)" 'BEGIN {
+    -v busy2="$(busy two)" -v half="$(rate half)" 'BEGIN {
     printf "one rank           %7.2f /s  busy %.1f %%\n", one, busy1
     printf "two ranks          %7.2f /s  busy %.1f %%  %.2f x (wanted 1.9)\n", two, busy2, two / one
     printf "batch 1            %7.2f /s\n", b1
     printf "batch 8            %7.2f /s  %.2f x (wanted 1)\n", b8, b8 / b1
+    if (half > 0)
+        printf "batch 8, bf16      %7.2f /s  %.2f x batch 8\n", half, half / b8
     printf "equal prompts      %7.2f /s\n", eq
     mi *= calls / (64 * 20)
     printf "mixed prompts      %7.2f /s for as many steps  %.2f x (wanted 0.9)\n", mi, mi / eq }'

@@ -102,12 +102,43 @@ static void every_layout(void **state)
     }
 }
 
-/* A picture of the batch alone, by its own record. */
-static void like_another(void **state)
+/* Other bytes than those of f32, and the same for every layout; records say which they are. */
+static void every_layout_in_bf16(void **state)
+{
+    static const struct { int ranks; const char *flags; } layouts[] = {
+        {2, "--batch 8"}, {3, "--guidance-parallel --batch 1"}, {1, "--threads 2"},
+        {6, "--tp 3 --pp 2 --batch 5"}};
+    struct e2e_run r;
+    char alone[512], flags[96];
+    size_t n[2];
+    snprintf(alone, sizeof alone, "%s", e2e_place("half"));
+    remove_folder(alone);
+    e2e_muster(&r, 1, LIMIT_S, "imagine -m '%s' --prompts '%s' -o '%s' --compute bf16 --batch 1 --threads 1",
+               model(), prompts(), alone);
+    if (r.status == USAGE && strstr(r.err, "bfloat16") != NULL) {
+        e2e_run_free(&r);
+        skip();
+    }
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        snprintf(flags, sizeof flags, "--compute bf16 %s", layouts[i].flags);
+        run_prompts(e2e_place("other"), layouts[i].ranks, flags);
+        expect_same_folder(alone, e2e_place("other"), N_PICTURES);
+    }
+    char *half = e2e_read_file(e2e_place("half/000005.png"), &n[0]);
+    char *whole = e2e_read_file(e2e_place("alone/000005.png"), &n[1]);
+    assert_true(half != NULL && whole != NULL);
+    assert_true(n[0] != n[1] || memcmp(half, whole, n[0]) != 0);
+    free(half);
+    free(whole);
+}
+
+static void make_again(const char *folder)
 {
     struct e2e_run r;
     char alone[512];
-    snprintf(alone, sizeof alone, "%s", e2e_place("alone"));
+    snprintf(alone, sizeof alone, "%s", e2e_place(folder));
     unlink(e2e_place("like.png"));
     e2e_muster(&r, 2, LIMIT_S, "imagine -m '%s' --like '%s/000005.png' -o '%s'", model(), alone,
                e2e_place("like.png"));
@@ -117,6 +148,14 @@ static void like_another(void **state)
     snprintf(copy, sizeof copy, "cp '%s' '%s/../000005.png'", e2e_place("like.png"), alone);
     assert_int_equal(system(copy), 0);
     expect_same_file(alone, e2e_dir(), "000005.png");
+}
+
+/* A picture of the batch alone, by its own record. */
+static void like_another(void **state)
+{
+    make_again("alone");
+    if (access(e2e_place("half/000005.png"), F_OK) == 0)
+        make_again("half");
 }
 
 static void tar_shards(void **state)
@@ -484,6 +523,7 @@ static void bad_arguments(void **state)
     expect_failure(USAGE, "there are", "'a red car' --sampler nonsense");
     expect_failure(USAGE, "flow_euler", "'a red car' --sampler ddim");
     expect_failure(USAGE, "--steps", "'a red car' --steps 0");
+    expect_failure(USAGE, "--compute", "'a red car' --compute f16");
     expect_failure(USAGE, "multiples of 4, at most 32", "'a red car' --size 18x18");
     expect_failure(USAGE, "multiples of 4, at most 32", "'a red car' --size 640");
     expect_failure(USAGE, "--mask goes with --init", "'a red car' --mask x.png");
@@ -517,13 +557,15 @@ static void broken_prompts(void **state)
         {"{\"prompt\": \"a\", \"steps\": 0}\n", "line 1: \"steps\" wants a whole number"},
         {"{\"prompt\": \"a\", \"seed\": -1}\n", "line 1: \"seed\""},
         {"{\"prompt\": \"a\", \"sampler\": \"no\"}\n", "line 1: no sampler 'no'"},
+        {"{\"prompt\": \"a\", \"compute\": \"f8\"}\n", "line 1: compute 'f8' is not known"},
+        {"{\"prompt\": \"a\"}\n{\"prompt\": \"a\", \"compute\": \"bf16\"}\n", "line 2: compute bf16, and f32 before"},
         {"[]\n", "line 1: not a JSON object"},
         {"\n", "no prompts in it"}};
     char args[600];
     snprintf(args, sizeof args, "--prompts '%s'", e2e_place("broken.jsonl"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         e2e_write_file(e2e_place("broken.jsonl"), cases[i].text, strlen(cases[i].text));
-        bool usage = strstr(cases[i].what, "no sampler") != NULL;
+        bool usage = strstr(cases[i].what, "no sampler") != NULL || strstr(cases[i].what, "compute") != NULL;
         expect_failure(usage ? USAGE : INPUT, cases[i].what, args);
     }
 }
@@ -646,7 +688,8 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest only_kills[] = {cmocka_unit_test(kills)};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_layout), cmocka_unit_test(like_another), cmocka_unit_test(tar_shards),
+        cmocka_unit_test(every_layout), cmocka_unit_test(every_layout_in_bf16),
+        cmocka_unit_test(like_another), cmocka_unit_test(tar_shards),
         cmocka_unit_test(pillow_reads_the_record), cmocka_unit_test(inspect_shows_the_record),
         cmocka_unit_test(seeds_count_up), cmocka_unit_test(first_pictures_and_masks),
         cmocka_unit_test(strips_and_variations), cmocka_unit_test(edits), cmocka_unit_test(generators),

@@ -18,6 +18,7 @@ struct denoiserteam {
     struct pixart_input in;                 /* context as its caption */
     struct nn_tensor *pooled;
     int tp, pp;
+    bool half;
     float *out; int64_t n_out;              /* [b, c_out, h, w] */
     uint64_t weights_floats[RANKTEAM_MAX];  /* that each rank holds */
     /* between stages: */
@@ -70,6 +71,7 @@ static inline int denoiserteam_open(struct denoiserteam_rank *k, struct comm *co
     k->held = (struct netshard_held){&k->shard, k->mesh.layer_begin, k->mesh.layer_end,
                                      t->px != NULL ? t->px->head_dim : t->mm->head_dim, rank == 0};
     nn_init(&k->nn, kernels_get(isa_detect()), NULL);
+    k->nn.half = t->half;
     for (int64_t i = 0; i <= t->in.x->shape[0]; i++)
         begin[i] = i;
     nn_set_parts(&k->nn, (int)t->in.x->shape[0], begin);

@@ -98,6 +98,91 @@ static void every_shape(void **unused)
     check_shape(2, 96, 300, 32);
 }
 
+/* --- pairs of bfloat16 numbers */
+
+static float rounded(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000;
+    memcpy(&x, &u, sizeof u);
+    return x;
+}
+
+/* Columns 2 i and 2 i + 1 in the place of one number. */
+static float pair_of(float even, float odd)
+{
+    uint32_t low, high;
+    memcpy(&low, &even, sizeof low);
+    memcpy(&high, &odd, sizeof high);
+    low = high | low >> 16;
+    memcpy(&even, &low, sizeof low);
+    return even;
+}
+
+static void make_pairs(float *pairs, float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[2 * i] = rounded(x[2 * i]);
+        x[2 * i + 1] = rounded(x[2 * i + 1]);
+        pairs[i] = pair_of(x[2 * i], x[2 * i + 1]);
+    }
+}
+
+static float expected_of_pairs(const struct product *p, const struct split_program *prog, int r, int c)
+{
+    const float *x = p->x + (size_t)r * (size_t)p->k, *w = p->w + (size_t)c * (size_t)p->k;
+    float stack[32];
+    int top = 0;
+    for (int s = 0; s < prog->n_seg; s++) {
+        float sum = 0;
+        for (int i = 2 * prog->seg[s].k_begin; i < 2 * prog->seg[s].k_end; i += 2)
+            sum = fmaf(x[i], w[i], fmaf(x[i + 1], w[i + 1], sum));
+        stack[top++] = sum;
+        for (int f = 0; f < prog->seg[s].folds; f++, top--)
+            stack[top - 2] += stack[top - 1];
+    }
+    return stack[0] + p->bias[c];
+}
+
+static void check_pairs(int rows, int n, int k)
+{
+    struct product p = make(rows, n, k);
+    float *x = numbers((size_t)rows * (size_t)k / 2), *w = numbers((size_t)n * (size_t)k / 2);
+    struct split_program progs[2] = {split_whole(k / 2),
+                                     split_program_for(k / 2, 16, SPLIT_SEGMENTS, (struct split_range){0, 8})};
+    make_pairs(x, p.x, (size_t)rows * (size_t)k / 2);
+    make_pairs(w, p.w, (size_t)n * (size_t)k / 2);
+    matmul_pack(p.packed, w, k / 2, n, k / 2);
+    for (int isa = 0; isa <= (int)isa_detect(); isa++)
+        for (int i = 0; i < 2; i++) {
+            struct matmul_call c = call_of(&p, &progs[i], p.bias);
+            c.x = x;
+            c.k = k / 2;
+            c.ldx = k / 2;
+            memset(p.out, 0xff, (size_t)(rows * n) * sizeof *p.out);
+            kernels_matmul_pairs((enum isa)isa)(&c, 0, rows, 0, matmul_panels(n));
+            for (int r = 0; r < rows; r++)
+                for (int q = 0; q < n; q++) {
+                    float want = expected_of_pairs(&p, &progs[i], r, q);
+                    assert_memory_equal(&p.out[r * n + q], &want, sizeof want);
+                }
+        }
+    free(x);
+    free(w);
+    drop(&p);
+}
+
+static void pairs_of_every_shape(void **unused)
+{
+    (void)unused;
+    for (int rows = 1; rows <= 31; rows += 3)
+        check_pairs(rows, 40, 96);
+    check_pairs(88, 128, 128);
+    check_pairs(5, 1, 2);
+    check_pairs(130, 33, 512);
+}
+
 /* Ranges of rows and panels, one after the other, write what the whole call writes and nothing else. */
 static void ranges_of_a_call(void **unused)
 {
@@ -146,7 +231,7 @@ static void pieces_of_a_rank(void **unused)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_shape), cmocka_unit_test(ranges_of_a_call),
-                                       cmocka_unit_test(pieces_of_a_rank)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_shape), cmocka_unit_test(pairs_of_every_shape),
+                                       cmocka_unit_test(ranges_of_a_call), cmocka_unit_test(pieces_of_a_rank)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,6 +70,13 @@ bool isa_has_bf16(void)
 
 bool isa_has_fast_bf16(void) { return isa_has_bf16() && __builtin_cpu_is("amd"); }
 
+int isa_want_bf16(struct err *err)
+{
+    if (isa_has_bf16())
+        return ERR_OK;
+    return err_set(err, ERR_INVAL, "--compute bf16: this processor multiplies no bfloat16 numbers");
+}
+
 const char *isa_name(enum isa isa)
 {
     return isa >= 0 && isa < ISA_COUNT ? names[isa] : "unknown";

@@ -12,3 +12,8 @@ const struct kernels *kernels_get(enum isa isa)
     };
     return (unsigned)isa < ISA_COUNT ? rows[isa] : rows[ISA_SCALAR];
 }
+
+matmul_run *kernels_matmul_pairs(enum isa isa)
+{
+    return isa >= ISA_AVX512 && isa_has_bf16() ? matmul_pairs_avx512bf16 : matmul_pairs_scalar;
+}

@@ -24,6 +24,8 @@ enum isa isa_detect(void);
  * give the same bits (but for subnormal numbers). */
 bool isa_has_bf16(void);
 bool isa_has_fast_bf16(void);
+/* ERR_INVAL for `--compute bf16` where there are none. */
+int isa_want_bf16(struct err *err);
 const char *isa_name(enum isa isa);
 /* From a name; -1 unknown. */
 int isa_named(const char *name);
@@ -66,5 +68,7 @@ struct kernels {
 
 /* The row for isa (rows missing a member inherit it from the next lower isa). */
 const struct kernels *kernels_get(enum isa isa);
+/* matmul of pairs of bfloat16 numbers (matmul.h): plain C where the processor multiplies none. */
+matmul_run *kernels_matmul_pairs(enum isa isa);
 
 #endif

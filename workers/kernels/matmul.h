@@ -8,6 +8,9 @@
  *         from 0; the segments are folded as the program says; the bias comes last. So they depend on the
  *         row of x, the row of W and the program: not on rows, columns or threads beside them, and not on the
  *         instruction set.
+ * Pairs:  a matrix of bfloat16 numbers is one of pairs of them: two columns, the even one in the low half,
+ *         stand in the place of an f32 number, so that k, ldx and the program count pairs and the layout is
+ *         the same. A link of a chain is then two fused multiply-adds in f32, of the odd column first.
  * Owner:  the caller owns all memory.
  * Ranks:  pure arithmetic. */
 #ifndef MUSTER_MATMUL_H
@@ -40,5 +43,7 @@ struct matmul_call {
 /* Rows [row0, row1), panels [panel0, panel1) of a call; threads take disjoint ones. */
 typedef void matmul_run(const struct matmul_call *c, int64_t row0, int64_t row1, int panel0, int panel1);
 matmul_run matmul_scalar, matmul_avx2, matmul_avx512;
+/* Of pairs. The vector row takes subnormal numbers and results for zero, plain C does not. */
+matmul_run matmul_pairs_scalar, matmul_pairs_avx512bf16;
 
 #endif

@@ -1,5 +1,6 @@
 /* matmul_body.h - the vector rows of matmul, over the names of vmath_vec.h. A file that includes it says how
- * tall a tile is (TALLEST rows, two registers wide) and what the function is called (MATMUL_NAME).
+ * tall a tile is (TALLEST rows, two registers wide), what the function is called (MATMUL_NAME) and, where
+ * it is no f32 product, what a link of a chain is (MATMUL_LINK(v, w, sum)).
  * Ranks:  pure arithmetic. */
 #include "workers/kernels/matmul.h"
 
@@ -8,6 +9,10 @@
 #include <stdbool.h>
 
 enum { WIDTH = 2 * VEC, STACK_MAX = SPLIT_PIECES_MAX + 8, ROWS_AT_ONCE = 8 * TALLEST };
+
+#ifndef MATMUL_LINK
+#define MATMUL_LINK vf_fma
+#endif
 
 #define FOLDED static inline __attribute__((always_inline))
 #define UNROLL(...) _Pragma("GCC unroll 16") for (__VA_ARGS__)
@@ -25,8 +30,8 @@ FOLDED void chain(const int rows, vf acc[TALLEST][2], const float *x, int64_t ld
         vf a = vf_load(w), b = vf_load(w + VEC);
         UNROLL (int r = 0; r < rows; r++) {
             vf v = vf_set(*(const float *)(base[r / 3] + (r % 3) * ld));
-            acc[r][0] = vf_fma(v, a, acc[r][0]);
-            acc[r][1] = vf_fma(v, b, acc[r][1]);
+            acc[r][0] = MATMUL_LINK(v, a, acc[r][0]);
+            acc[r][1] = MATMUL_LINK(v, b, acc[r][1]);
         }
         UNROLL (int g = 0; g < (rows + 2) / 3; g++)
             base[g] += sizeof *x;

@@ -65,7 +65,7 @@ struct nn {
      * the end are the pieces: one, or where other ranks hold parts of the tree the maximal subtrees. */
     int n_pieces;
     uint8_t folds[NN_PARTS_MAX];
-    bool half;                  /* linear layers multiply bfloat16 numbers, with f32 sums */
+    bool half;                  /* linear layers and convolutions multiply bfloat16 numbers, with f32 sums */
     bool folding;               /* weights' gradients may be folded as they come (trainers) */
     bool recording;
     struct nn_node *last;
@@ -126,9 +126,13 @@ static inline int64_t nn_row(const struct nn_tensor *t) { return t->n_dims > 0 ?
 
 /* x [.., in], w [out, in], b [out] or NULL -> [.., out] */
 struct nn_tensor *nn_linear(struct nn *nn, struct nn_tensor *x, struct nn_tensor *w, struct nn_tensor *b);
-/* A linear layer's matrix [n, k] that nobody changes, packed for matmul.h. */
-struct nn_packed { float *data; int n, k; };
-int nn_pack(struct nn_packed *p, const float *w, int n, int k, struct err *err);
+/* A linear layer's matrix [n, k] that nobody changes, packed: for matmul.h in f32, rounded to bfloat16 as its
+ * pairs, or for linear.h, whose products run on AMX's tiles. */
+enum nn_form { NN_FORM_F32, NN_FORM_PAIRS, NN_FORM_TILES };
+struct nn_packed { float *data; int n, k; enum nn_form form; };
+/* What suits the context: of bfloat16 numbers where it is half. */
+enum nn_form nn_form(const struct nn *nn);
+int nn_pack(struct nn_packed *p, const float *w, int n, int k, enum nn_form form, struct err *err);
 void nn_packed_free(struct nn_packed *p);       /* accepts a zeroed one */
 /* out [n_piece][rows, n] (pieces piece_stride apart) = x [rows, k] W^T + bias as prog says (NULL: one chain
  * over all of k); all rows at once, shared over the threads. No way back. */

@@ -255,7 +255,7 @@ const struct nn_packed *params_packed(struct params_reader *r, const char *name)
     if (p == NULL || p->n_dims != 2)
         rc = err_set(r->err, ERR_FORMAT, "%s: tensor %s is missing", r->file, name);
     if (rc == ERR_OK && p->packed.data == NULL) {
-        rc = nn_pack(&p->packed, p->data, (int)p->shape[0], (int)p->shape[1], r->err);
+        rc = nn_pack(&p->packed, p->data, (int)p->shape[0], (int)p->shape[1], nn_form(r->nn), r->err);
         if (rc == ERR_OK) {
             free(p->data);
             p->data = NULL;

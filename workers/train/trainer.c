@@ -25,9 +25,7 @@ static int choose_compute(struct trainer *t, struct err *err)
 {
     static const char *const words[] = {"f32", "bf16", NULL};
     t->nn.half = trainconfig_choice(&t->config, "compute", 0, words) == 1;
-    if (t->nn.half && !isa_has_bf16())
-        return err_set(err, ERR_INVAL, "--compute bf16: this processor multiplies no bfloat16 numbers");
-    return ERR_OK;
+    return t->nn.half ? isa_want_bf16(err) : ERR_OK;
 }
 
 static int prepare(struct trainer *t, struct err *err)
