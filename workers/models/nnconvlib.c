@@ -2,9 +2,8 @@
 
 #include "proto/err.h"
 #include "workers/models/nnlibrary.h"
+#include "workers/models/nnprepared.h"
 
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* --- what differs between the library's second and third version */
@@ -19,10 +18,6 @@ static bool describe(own_layout *d, int n_dims, const dnnl_dims_t dims, dnnl_dat
 {
     return dnnl_memory_desc_create_by_tag(d, n_dims, dims, type, tag) == dnnl_success;
 }
-static bool append_sum(dnnl_post_ops_t ops)
-{
-    return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef) == dnnl_success;
-}
 #else
 typedef const dnnl_memory_desc_t *layout;
 typedef dnnl_memory_desc_t own_layout;
@@ -33,7 +28,6 @@ static bool describe(own_layout *d, int n_dims, const dnnl_dims_t dims, dnnl_dat
 {
     return dnnl_memory_desc_init_by_tag(d, n_dims, dims, type, tag) == dnnl_success;
 }
-static bool append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1) == dnnl_success; }
 #endif
 
 /* Layouts of a convolution's pictures, weights and lines. */
@@ -98,37 +92,6 @@ struct prepared {
     size_t room_bytes;
 };
 
-/* A thread's table: open addresses; begun anew when too many shapes have passed. */
-enum { TABLE = 1024, USED_MAX = 768 };
-struct table { struct table *next; int used; struct prepared entry[TABLE]; };
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct table *tables;            /* of all threads, so that they can be found */
-static _Thread_local struct table *mine;
-
-static struct table *table_of_thread(void)
-{
-    if (mine != NULL)
-        return mine;
-    struct table *t = calloc(1, sizeof *t);
-    ASSERT(t != NULL);
-    pthread_mutex_lock(&lock);
-    t->next = tables;
-    tables = t;
-    pthread_mutex_unlock(&lock);
-    return mine = t;
-}
-
-static uint64_t hash_of(const struct nnconvlib *c)
-{
-    const int64_t v[] = {c->n, c->c, c->h, c->w, c->out, c->oh, c->ow, c->kh, c->kw, c->stride, c->padding,
-                         c->groups, c->kind * 4 + c->add * 2 + c->half};
-    uint64_t h = 0;
-    for (size_t i = 0; i < sizeof v / sizeof *v; i++)
-        h = (h ^ (uint64_t)v[i]) * 0x9e3779b97f4a7c15u;
-    return h >> 40;
-}
-
 static bool describe_sides(struct sides *s, const struct nnconvlib *c, dnnl_data_type_t in[3],
                            bool any)
 {
@@ -150,21 +113,11 @@ static void forget_sides(struct sides *s)
     forget(&s->lines);
 }
 
-static bool add_to_result(dnnl_primitive_attr_t attr)
-{
-    dnnl_post_ops_t ops;
-    if (dnnl_post_ops_create(&ops) != dnnl_success)
-        return false;
-    bool done = append_sum(ops) && dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
-    dnnl_post_ops_destroy(ops);
-    return done;
-}
-
 static bool make_relay(struct side *s, layout from, layout to, bool add)
 {
     dnnl_primitive_attr_t attr;
     dnnl_primitive_desc_t d;
-    bool done = dnnl_primitive_attr_create(&attr) == dnnl_success && (!add || add_to_result(attr)) &&
+    bool done = dnnl_primitive_attr_create(&attr) == dnnl_success && (!add || nnlibrary_add_to_result(attr)) &&
                 dnnl_reorder_primitive_desc_create(&d, from, nnlibrary_engine(), to, nnlibrary_engine(),
                                                    attr) == dnnl_success &&
                 dnnl_primitive_create(&s->relay, d) == dnnl_success;
@@ -213,8 +166,9 @@ static bool make_sides(struct prepared *p, dnnl_primitive_desc_t d)
     return done;
 }
 
-static void prepare(struct prepared *p)
+static void prepare(void *entry)
 {
+    struct prepared *p = entry;
     const struct nnconvlib *c = &p->shape;
     dnnl_data_type_t in = c->half ? dnnl_bf16 : dnnl_f32;
     dnnl_data_type_t forward[3] = {in, in, dnnl_f32}, run[3] = {in, in, in};
@@ -236,40 +190,23 @@ static void prepare(struct prepared *p)
     forget_sides(&sides);
 }
 
-static void begin_anew(struct table *t)
+static void unprepare(void *entry)
 {
-    for (int i = 0; i < TABLE; i++) {
-        struct prepared *p = &t->entry[i];
-        for (int k = 0; k < SIDES && p->run != NULL; k++) {
-            dnnl_primitive_destroy(p->side[k].relay);
-            dnnl_memory_destroy(p->side[k].plain);
-            dnnl_memory_destroy(p->side[k].inside);
-        }
-        dnnl_memory_destroy(p->room);
-        dnnl_primitive_destroy(p->run);
+    struct prepared *p = entry;
+    for (int k = 0; k < SIDES; k++) {
+        dnnl_primitive_destroy(p->side[k].relay);
+        dnnl_memory_destroy(p->side[k].plain);
+        dnnl_memory_destroy(p->side[k].inside);
     }
-    memset(t->entry, 0, sizeof t->entry);
-    t->used = 0;
+    dnnl_memory_destroy(p->room);
+    dnnl_primitive_destroy(p->run);
 }
 
 static struct prepared *find(const struct nnconvlib *c)
 {
-    struct table *t = table_of_thread();
-    uint64_t at = hash_of(c) % TABLE;
-    while (t->entry[at].run != NULL && memcmp(&t->entry[at].shape, c, sizeof *c) != 0)
-        at = (at + 1) % TABLE;
-    if (t->entry[at].run != NULL)
-        return &t->entry[at];
-    if (t->used == USED_MAX) {
-        begin_anew(t);
-        at = hash_of(c) % TABLE;
-    }
-    t->used++;
-    t->entry[at].shape = *c;
-    int threads = nnlibrary_begin();
-    prepare(&t->entry[at]);
-    nnlibrary_end(threads);
-    return &t->entry[at];
+    static const struct nnprepared_kind kind = {sizeof *c, sizeof(struct prepared), prepare, unprepare};
+    static _Thread_local struct nnprepared *mine;
+    return nnprepared_find(&mine, &kind, c);
 }
 
 /* --- runs */

@@ -2,11 +2,10 @@
 
 #include "proto/err.h"
 #include "workers/models/nnlibrary.h"
+#include "workers/models/nnprepared.h"
 #include "workers/models/nnrows.h"
 
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdint.h>
 
 NN_WIDE void nnhalf_round(uint16_t *restrict out, const float *restrict x, int64_t n)
 {
@@ -21,36 +20,6 @@ NN_WIDE void nnhalf_round(uint16_t *restrict out, const float *restrict x, int64
 
 struct shape { int64_t m, n, k, lda, ldb, ldc; int32_t ta, tb, add, pad; };
 struct prepared { struct shape shape; dnnl_primitive_t run; dnnl_memory_t a, b, c; };
-
-/* A thread's table: open addresses, full when a model has more shapes than any known one. */
-enum { TABLE = 1024 };
-struct table { struct table *next; int used; struct prepared entry[TABLE]; };
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct table *tables;            /* of all threads, so that they can be found */
-static _Thread_local struct table *mine;
-
-static struct table *table_of_thread(void)
-{
-    if (mine != NULL)
-        return mine;
-    struct table *t = calloc(1, sizeof *t);
-    ASSERT(t != NULL);
-    pthread_mutex_lock(&lock);
-    t->next = tables;
-    tables = t;
-    pthread_mutex_unlock(&lock);
-    return mine = t;
-}
-
-static uint64_t hash_of(const struct shape *s)
-{
-    const int64_t v[] = {s->m, s->n, s->k, s->lda, s->ldb, s->ldc, s->ta * 4 + s->tb * 2 + s->add};
-    uint64_t h = 0;
-    for (int i = 0; i < 7; i++)
-        h = (h ^ (uint64_t)v[i]) * 0x9e3779b97f4a7c15u;
-    return h >> 40;
-}
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t matrix_desc;
@@ -70,10 +39,6 @@ static bool prepare_matmul(dnnl_primitive_desc_t *p, matrix_desc *a, matrix_desc
     return dnnl_matmul_primitive_desc_create(p, nnlibrary_engine(), *a, *b, NULL, *c, attr) == dnnl_success;
 }
 static void forget(matrix_desc *d) { dnnl_memory_desc_destroy(*d); }
-static bool append_sum(dnnl_post_ops_t ops)
-{
-    return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef) == dnnl_success;
-}
 #else
 typedef dnnl_memory_desc_t matrix_desc;
 static bool describe(matrix_desc *d, int64_t rows, int64_t cols, dnnl_data_type_t type, int64_t down,
@@ -94,21 +59,11 @@ static bool prepare_matmul(dnnl_primitive_desc_t *p, matrix_desc *a, matrix_desc
            dnnl_primitive_desc_create(p, &d, attr, nnlibrary_engine(), NULL) == dnnl_success;
 }
 static void forget(matrix_desc *d) { (void)d; }
-static bool append_sum(dnnl_post_ops_t ops) { return dnnl_post_ops_append_sum(ops, 1) == dnnl_success; }
 #endif
 
-static bool add_to_result(dnnl_primitive_attr_t attr)
+static void prepare(void *entry)
 {
-    dnnl_post_ops_t ops;
-    if (dnnl_post_ops_create(&ops) != dnnl_success)
-        return false;
-    bool done = append_sum(ops) && dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
-    dnnl_post_ops_destroy(ops);
-    return done;
-}
-
-static void prepare(struct prepared *p)
-{
+    struct prepared *p = entry;
     const struct shape *s = &p->shape;
     matrix_desc a, b, c;
     dnnl_primitive_attr_t attr;
@@ -116,7 +71,7 @@ static void prepare(struct prepared *p)
     bool done = describe(&a, s->m, s->k, dnnl_bf16, s->ta ? 1 : s->lda, s->ta ? s->lda : 1) &&
                 describe(&b, s->k, s->n, dnnl_bf16, s->tb ? 1 : s->ldb, s->tb ? s->ldb : 1) &&
                 describe(&c, s->m, s->n, dnnl_f32, s->ldc, 1) &&
-                dnnl_primitive_attr_create(&attr) == dnnl_success && (!s->add || add_to_result(attr)) &&
+                dnnl_primitive_attr_create(&attr) == dnnl_success && (!s->add || nnlibrary_add_to_result(attr)) &&
                 prepare_matmul(&desc, &a, &b, &c, attr) &&
                 dnnl_primitive_create(&p->run, desc) == dnnl_success && keep(&p->a, &a) && keep(&p->b, &b) &&
                 keep(&p->c, &c);
@@ -128,26 +83,24 @@ static void prepare(struct prepared *p)
     forget(&c);
 }
 
-static struct prepared *find(struct table *t, const struct shape *s)
+static void unprepare(void *entry)
 {
-    uint64_t at = hash_of(s) % TABLE;
-    while (t->entry[at].run != NULL && memcmp(&t->entry[at].shape, s, sizeof *s) != 0)
-        at = (at + 1) % TABLE;
-    if (t->entry[at].run == NULL) {
-        ASSERT(++t->used < TABLE);
-        t->entry[at].shape = *s;
-        prepare(&t->entry[at]);
-    }
-    return &t->entry[at];
+    struct prepared *p = entry;
+    dnnl_primitive_destroy(p->run);
+    dnnl_memory_destroy(p->a);
+    dnnl_memory_destroy(p->b);
+    dnnl_memory_destroy(p->c);
 }
 
 void nnhalf_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const uint16_t *a, int64_t lda,
                  const uint16_t *b, int64_t ldb, bool add, float *c, int64_t ldc)
 {
-    struct table *t = table_of_thread();
+    static const struct nnprepared_kind kind = {sizeof(struct shape), sizeof(struct prepared), prepare,
+                                                unprepare};
+    static _Thread_local struct nnprepared *mine;
     const struct shape s = {m, n, k, lda, ldb, ldc, ta, tb, add, 0};
+    struct prepared *p = nnprepared_find(&mine, &kind, &s);
     int threads = nnlibrary_begin();
-    struct prepared *p = find(t, &s);
     dnnl_memory_set_data_handle(p->a, (void *)(uintptr_t)a);
     dnnl_memory_set_data_handle(p->b, (void *)(uintptr_t)b);
     dnnl_memory_set_data_handle(p->c, c);

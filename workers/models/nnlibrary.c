@@ -52,3 +52,22 @@ void nnlibrary_end(int threads)
     if (threads > 1)
         omp_set_num_threads(threads);
 }
+
+static bool append_sum(dnnl_post_ops_t ops)
+{
+#if DNNL_VERSION_MAJOR >= 3
+    return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef) == dnnl_success;
+#else
+    return dnnl_post_ops_append_sum(ops, 1) == dnnl_success;
+#endif
+}
+
+bool nnlibrary_add_to_result(dnnl_primitive_attr_t attr)
+{
+    dnnl_post_ops_t ops;
+    if (dnnl_post_ops_create(&ops) != dnnl_success)
+        return false;
+    bool done = append_sum(ops) && dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success;
+    dnnl_post_ops_destroy(ops);
+    return done;
+}

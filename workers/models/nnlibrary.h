@@ -7,6 +7,7 @@
 #define MUSTER_NNLIBRARY_H
 
 #include <dnnl.h>
+#include <stdbool.h>
 
 dnnl_engine_t nnlibrary_engine(void);
 /* The calling thread's. */
@@ -15,5 +16,8 @@ dnnl_stream_t nnlibrary_stream(void);
 /* Between these two calls the library works on the calling thread only; _end takes what _begin gave. */
 int nnlibrary_begin(void);
 void nnlibrary_end(int threads);
+
+/* A call with these attributes adds to what is in its result; false: the library refused. */
+bool nnlibrary_add_to_result(dnnl_primitive_attr_t attr);
 
 #endif
