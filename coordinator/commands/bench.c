@@ -62,9 +62,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         o->prefill = 256;
         o->decode = 32;
         o->repeat = 3;
-        o->model.err = o->err;
-        state->child_inputs[0] = &o->model;
-        return 0;
+        return model_args_begin(&o->model, o->err, state);
     case OPT_PREFILL: return cli_int(o->err, "--prefill", arg, 1, 1 << 20, &o->prefill);
     case OPT_DECODE: return cli_int(o->err, "--decode", arg, 0, 1 << 20, &o->decode);
     case OPT_SEQUENCES:
@@ -78,9 +76,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&model_argp, 0, NULL, 1}, {0}};
 static const struct argp bench_argp = {
-    .options = option_table, .parser = parse, .children = children,
+    .options = option_table, .parser = parse, .children = model_args_child,
     .doc = "Measures tokens per second, where the time goes on each rank, and the limits of the "
            "machine.\v"
            "Example:\n"

@@ -32,21 +32,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        sampling_args_init(&o->sampling);
-        o->model.err = o->sampling.err = o->err;
-        state->child_inputs[0] = &o->sampling;
-        state->child_inputs[1] = &o->model;
-        return 0;
+    case ARGP_KEY_INIT: return sampling_args_begin(&o->sampling, &o->model, o->err, state);
     case 's': o->system = arg; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp_child children[] = {{&sampling_argp, 0, NULL, 3}, {&model_argp, 0, NULL, 1},
-                                             {0}};
 static const struct argp chat_argp = {
-    .options = option_table, .parser = parse, .children = children,
+    .options = option_table, .parser = parse, .children = sampling_args_children,
     .doc = "A conversation with a language model, by its chat template. Messages are lines of stdin; on a "
            "terminal /help lists commands, ctrl-D ends, ctrl-C stops an answer. An answer has at most "
            "1024 tokens (-n), the conversation 8192 (--ctx).\v"

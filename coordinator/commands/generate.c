@@ -46,12 +46,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        sampling_args_init(&o->sampling);
-        o->model.err = o->sampling.err = o->err;
-        state->child_inputs[0] = &o->sampling;
-        state->child_inputs[1] = &o->model;
-        return 0;
+    case ARGP_KEY_INIT: return sampling_args_begin(&o->sampling, &o->model, o->err, state);
     case 'p': o->prompt = arg; return 0;
     case 'f': o->file = arg; return 0;
     case OPT_PROMPT_IDS: o->prompt_ids = arg; return 0;
@@ -66,10 +61,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&sampling_argp, 0, NULL, 3}, {&model_argp, 0, NULL, 1},
-                                             {0}};
 static const struct argp generate_argp = {
-    .options = option_table, .parser = parse, .children = children,
+    .options = option_table, .parser = parse, .children = sampling_args_children,
     .doc = "Continues a prompt with a language model.\v"
            "Example:\n"
            "  mpirun -n 2 muster generate -m llama.gguf -p \"Once upon a time\" -n 200 --temp 0"};

@@ -32,10 +32,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        o->model.err = o->err;
-        state->child_inputs[0] = &o->model;
-        return 0;
+    case ARGP_KEY_INIT: return model_args_begin(&o->model, o->err, state);
     case ARGP_KEY_ARG:
         if (o->picture != NULL)
             return ARGP_ERR_UNKNOWN;
@@ -48,9 +45,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&model_argp, 0, NULL, 1}, {0}};
 static const struct argp inspect_argp = {
-    .options = option_table, .parser = parse, .children = children,
+    .options = option_table, .parser = parse, .children = model_args_child,
     .args_doc = "[PICTURE.png]",
     .doc = "Says what is in a model file, and what each rank of a layout would hold; or how a picture was "
            "made.\v"

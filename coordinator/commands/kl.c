@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 enum { OPT_JSON = 0x3000 };
 
@@ -48,25 +46,14 @@ static int check(void *options, struct err *err)
     return ERR_OK;
 }
 
-static double result(const Muster__JobDone *done, const char *key)
-{
-    for (size_t i = 0; i < done->n_results; i++)
-        if (strcmp(done->results[i]->key, key) == 0)
-            return atof(done->results[i]->value);
-    return 0;
-}
+static double result(const Muster__JobDone *done, const char *key) { return atof(session_result(done, key)); }
 
-static void show_progress(void *ctx, const char *what, double share)
+static int work(const void *options, struct session *s, struct err *err)
 {
-    session_progress(ctx, "%s %.0f%%", what, share * 100);
-}
-
-static int work(const struct options *o, struct session *s, struct err *err)
-{
+    const struct options *o = options;
     char *args[] = {(char *)o->base, (char *)o->other};
     Muster__JobDone *d;
-    TRY(cluster_job(&s->cluster, "kl", args, 2, false, &d, err));
-    session_progress(s, "%s", "");
+    TRY(session_job(s, "kl", args, 2, &d, err));
     if (o->json) {
         printf("{\"rows\": %.0f, \"vocabulary\": %.0f, \"kl\": %.9g, \"kl_error\": %.9g, \"kl_max\": %.9g, "
                "\"kl_max_row\": %.0f, \"same_top\": %.9g, \"same_top_error\": %.9g}\n", result(d, "rows"),
@@ -84,15 +71,7 @@ static int work(const struct options *o, struct session *s, struct err *err)
 
 static int run(void *options, struct comm *comm, struct err *err)
 {
-    struct session s;
-    memset(&s, 0, sizeof s);
-    s.tty = isatty(2);
-    int rc = cluster_open(&s.cluster, comm, err);
-    s.cluster.progress = show_progress;
-    s.cluster.progress_ctx = &s;
-    if (rc == ERR_OK)
-        rc = work(options, &s, err);
-    return session_close(&s, rc, err);
+    return session_run(comm, work, options, err);
 }
 
 const struct command command_kl = {

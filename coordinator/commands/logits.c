@@ -32,10 +32,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     static const char *const roles[] = {"prompt", "generated", NULL};
     struct options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        o->model.err = o->err;
-        state->child_inputs[0] = &o->model;
-        return 0;
+    case ARGP_KEY_INIT: return model_args_begin(&o->model, o->err, state);
     case OPT_IDS: o->ids = arg; return 0;
     case OPT_AS: return cli_choice(o->err, "--as", arg, roles, &o->as);
     case OPT_OUT: o->out = arg; return 0;
@@ -43,9 +40,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&model_argp, 0, NULL, 1}, {0}};
 static const struct argp logits_argp = {
-    .options = option_table, .parser = parse, .children = children,
+    .options = option_table, .parser = parse, .children = model_args_child,
     .doc = "Writes the logits after each of some token ids to a file.\v"
            "Example:\n"
            "  muster logits -m llama.gguf --ids 1,403,407 --out logits.safetensors"};

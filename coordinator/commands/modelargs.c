@@ -85,6 +85,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp model_argp = {.options = options, .parser = parse};
+const struct argp_child model_args_child[] = {{&model_argp, 0, NULL, 1}, {0}};
+
+error_t model_args_begin(struct model_args *a, struct err *err, struct argp_state *state)
+{
+    a->err = err;
+    state->child_inputs[0] = a;
+    return 0;
+}
 
 int model_args_kv(const struct model_args *a)
 {

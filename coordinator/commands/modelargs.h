@@ -30,6 +30,10 @@ struct model_args {
 
 /* Input: a zeroed struct model_args with err set. */
 extern const struct argp model_argp;
+/* For a command whose options are its own and these: its argp's children, and what its parser does at
+ * ARGP_KEY_INIT. */
+extern const struct argp_child model_args_child[];
+error_t model_args_begin(struct model_args *a, struct err *err, struct argp_state *state);
 
 /* What -m names: a file or folder as it is, else NAME or NAME.gguf in the user's cache, else a model
  * that ships with the program. out [MODEL_PATH_MAX]. ERR_IO says where it looked. */

@@ -38,10 +38,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *o = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        o->model.err = o->err;
-        state->child_inputs[0] = &o->model;
-        return 0;
+    case ARGP_KEY_INIT: return model_args_begin(&o->model, o->err, state);
     case 'f': o->file = arg; return 0;
     case OPT_STRIDE: return cli_int(o->err, "--stride", arg, 1, 1 << 24, &o->stride);
     case OPT_JSON: o->json = true; return 0;
@@ -51,9 +48,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&model_argp, 0, NULL, 1}, {0}};
 static const struct argp perplexity_argp = {
-    .options = option_table, .parser = parse, .children = children,
+    .options = option_table, .parser = parse, .children = model_args_child,
     .doc = "Prints the perplexity of a text: exp of the mean negative log likelihood (NLL) of its tokens, "
            "each with at least --ctx minus --stride tokens before it (in the first window: with all that "
            "there are). Every window begins with the model's begin-of-text token if it has one. +- is the "

@@ -46,9 +46,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     struct options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        o->model.err = o->err;
         o->prompt = CHUNK_DEFAULT;
-        state->child_inputs[0] = &o->model;
+        model_args_begin(&o->model, o->err, state);
         return nodespec_parse_link(&o->link, "10GbE", o->err) == ERR_OK ? 0 : EINVAL;
     case ARGP_KEY_ARG:
         if (o->model.model != NULL)
@@ -66,9 +65,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&model_argp, 0, NULL, 1}, {0}};
 static const struct argp plan_argp = {
-    .options = option_table, .parser = parse, .children = children, .args_doc = "[MODEL]",
+    .options = option_table, .parser = parse, .children = model_args_child, .args_doc = "[MODEL]",
     .doc = "Says who would hold what of a model, whether it fits, and how fast it would be. MODEL is "
            "as of -m, or the name of a published model of which no file is needed, as llama-3.1-70b.\v"
            "Example:\n"

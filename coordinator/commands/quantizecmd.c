@@ -8,8 +8,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 enum { OPT_TYPE = 0x3000, OPT_OUT };
 
@@ -46,46 +44,25 @@ static int check(void *options, struct err *err)
     return ERR_OK;
 }
 
-static void show_progress(void *ctx, const char *what, double share)
+static int work(const void *options, struct session *s, struct err *err)
 {
-    session_progress(ctx, "%s %.0f%%", what, share * 100);
-}
-
-static const char *result(const Muster__JobDone *done, const char *key)
-{
-    for (size_t i = 0; i < done->n_results; i++)
-        if (strcmp(done->results[i]->key, key) == 0)
-            return done->results[i]->value;
-    return "0";
-}
-
-static int work(const struct options *o, struct session *s, struct err *err)
-{
+    const struct options *o = options;
     struct model_args a = {.model = o->model};
     Muster__JobDone *done;
     TRY(model_args_path(&a, s->path, err));
     char *args[] = {s->path, (char *)o->out, (char *)o->type};
-    TRY(cluster_job(&s->cluster, "quantize", args, 3, false, &done, err));
-    session_progress(s, "%s", "");
-    printf("%s: %s tensors, %.3f GB to %.3f GB\n", o->out, result(done, "tensors"),
-           atof(result(done, "bytes_in")) * 1e-9, atof(result(done, "bytes_out")) * 1e-9);
-    if (atoi(result(done, "fallback")) > 0)
+    TRY(session_job(s, "quantize", args, 3, &done, err));
+    printf("%s: %s tensors, %.3f GB to %.3f GB\n", o->out, session_result(done, "tensors"),
+           atof(session_result(done, "bytes_in")) * 1e-9, atof(session_result(done, "bytes_out")) * 1e-9);
+    if (atoi(session_result(done, "fallback")) > 0)
         printf("%s matrices have rows that do not fit %s, and a larger type\n",
-               result(done, "fallback"), o->type);
+               session_result(done, "fallback"), o->type);
     return cli_flush(err);
 }
 
 static int run(void *options, struct comm *comm, struct err *err)
 {
-    struct session s;
-    memset(&s, 0, sizeof s);
-    s.tty = isatty(2);
-    int rc = cluster_open(&s.cluster, comm, err);
-    s.cluster.progress = show_progress;
-    s.cluster.progress_ctx = &s;
-    if (rc == ERR_OK)
-        rc = work(options, &s, err);
-    return session_close(&s, rc, err);
+    return session_run(comm, work, options, err);
 }
 
 const struct command command_quantize = {

@@ -1,6 +1,7 @@
 #include "coordinator/commands/samplingargs.h"
 
 #include "coordinator/commands/cli.h"
+#include "coordinator/commands/modelargs.h"
 
 #include <float.h>
 #include <limits.h>
@@ -118,6 +119,18 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 const struct argp sampling_argp = {.options = options, .parser = parse};
+const struct argp_child sampling_args_children[] = {{&sampling_argp, 0, NULL, 3}, {&model_argp, 0, NULL, 1},
+                                                    {0}};
+
+error_t sampling_args_begin(struct sampling_args *a, struct model_args *model, struct err *err,
+                            struct argp_state *state)
+{
+    sampling_args_init(a);
+    a->err = model->err = err;
+    state->child_inputs[0] = a;
+    state->child_inputs[1] = model;
+    return 0;
+}
 
 int sampling_args_copy(struct sampling_args *to, const struct sampling_args *from, struct err *err)
 {

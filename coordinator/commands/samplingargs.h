@@ -27,6 +27,11 @@ struct sampling_args {
 
 /* Input: a struct after sampling_args_init, with err set. */
 extern const struct argp sampling_argp;
+/* For a command with the options of a model and these, as modelargs.h says. */
+struct model_args;
+extern const struct argp_child sampling_args_children[];
+error_t sampling_args_begin(struct sampling_args *a, struct model_args *model, struct err *err,
+                            struct argp_state *state);
 
 void sampling_args_init(struct sampling_args *a);   /* temperature 0.8, no filters */
 void sampling_args_free(struct sampling_args *a);

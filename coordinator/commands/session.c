@@ -47,14 +47,45 @@ static int take_stop_ids(struct session *s, struct err *err)
     return ERR_OK;
 }
 
-int session_open(struct session *s, struct comm *comm, const struct model_args *a, int want,
-                 struct err *err)
+static int begin(struct session *s, struct comm *comm, struct err *err)
 {
     memset(s, 0, sizeof *s);
     s->tty = isatty(2);
     TRY(cluster_open(&s->cluster, comm, err));
     s->cluster.progress = show_progress;
     s->cluster.progress_ctx = s;
+    return ERR_OK;
+}
+
+int session_run(struct comm *comm, session_work *work, const void *options, struct err *err)
+{
+    struct session s;
+    int rc = begin(&s, comm, err);
+    if (rc == ERR_OK)
+        rc = work(options, &s, err);
+    return session_close(&s, rc, err);
+}
+
+int session_job(struct session *s, const char *name, char **args, int n, Muster__JobDone **done,
+                struct err *err)
+{
+    int rc = cluster_job(&s->cluster, name, args, n, false, done, err);
+    session_progress(s, "%s", "");
+    return rc;
+}
+
+const char *session_result(const Muster__JobDone *done, const char *key)
+{
+    for (size_t i = 0; i < done->n_results; i++)
+        if (strcmp(done->results[i]->key, key) == 0)
+            return done->results[i]->value;
+    return "0";
+}
+
+int session_open(struct session *s, struct comm *comm, const struct model_args *a, int want,
+                 struct err *err)
+{
+    TRY(begin(s, comm, err));
     TRY(model_args_path(a, s->path, err));
     TRY(cluster_describe(&s->cluster, s->path, want & SESSION_TOKENIZER, want & SESSION_TENSORS, err));
     if (want & SESSION_TOKENIZER) {

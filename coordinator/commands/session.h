@@ -43,6 +43,15 @@ int session_load(struct session *s, const struct model_args *a, const struct ses
 /* Ends all ranks with the exit code of rc, after saying what err holds (cluster_close). Returns rc. */
 int session_close(struct session *s, int rc, const struct err *err);
 
+/* A command without a model on all ranks, whose work is a job of worker 0: opens the conversation, works, and
+ * ends all ranks. */
+typedef int session_work(const void *options, struct session *s, struct err *err);
+int session_run(struct comm *comm, session_work *work, const void *options, struct err *err);
+int session_job(struct session *s, const char *name, char **args, int n, Muster__JobDone **done,
+                struct err *err);
+/* Of a job; "0" where it says nothing. */
+const char *session_result(const Muster__JobDone *done, const char *key);
+
 /* On a terminal, a line that the next one overwrites; "" wipes it. */
 void session_progress(const struct session *s, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -10,23 +10,9 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/numbers.h"
+
 struct product { int rows, n, k; float *x, *w, *bias, *packed, *out; };
-
-static uint32_t state = 1;
-static float number(void)
-{
-    state = state * 1664525 + 1013904223;
-    return (float)(int32_t)state * 0x1p-31f;
-}
-
-static float *numbers(size_t n)
-{
-    float *p = aligned_alloc(64, (n * sizeof *p + 64 + 63) / 64 * 64);
-    assert_non_null(p);
-    for (size_t i = 0; i < n; i++)
-        p[i] = number();
-    return p;
-}
 
 static struct product make(int rows, int n, int k)
 {
@@ -100,15 +86,6 @@ static void every_shape(void **unused)
 
 /* --- pairs of bfloat16 numbers */
 
-static float rounded(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000;
-    memcpy(&x, &u, sizeof u);
-    return x;
-}
-
 /* Columns 2 i and 2 i + 1 in the place of one number. */
 static float pair_of(float even, float odd)
 {
@@ -123,8 +100,8 @@ static float pair_of(float even, float odd)
 static void make_pairs(float *pairs, float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        x[2 * i] = rounded(x[2 * i]);
-        x[2 * i + 1] = rounded(x[2 * i + 1]);
+        x[2 * i] = numbers_rounded(x[2 * i]);
+        x[2 * i + 1] = numbers_rounded(x[2 * i + 1]);
         pairs[i] = pair_of(x[2 * i], x[2 * i + 1]);
     }
 }

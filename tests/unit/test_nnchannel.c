@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "tests/unit/near.h"
+
 enum { BATCH = 3, CHANNELS = 4, SIDE = 5, N = BATCH * CHANNELS * SIDE * SIDE };
 
 static float value[3][N];
@@ -29,16 +31,6 @@ static struct result run(struct nn *nn, bool one)
     return r;
 }
 
-static void near(const float *got, const float *want, int64_t n)
-{
-    double top = 0;
-    for (int64_t i = 0; i < n; i++)
-        top = fmax(top, fabs(want[i]));
-    assert_true(top > 0);
-    for (int64_t i = 0; i < n; i++)
-        assert_true(fabs(got[i] - want[i]) <= 3e-6 * top);
-}
-
 static void one_is_three(void **state)
 {
     (void)state;
@@ -50,9 +42,9 @@ static void one_is_three(void **state)
         value[i / N][i % N] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) * 0x1p-23f - 1;
     nn.recording = true;
     struct result a = run(&nn, false), b = run(&nn, true);
-    near(b.y->data, a.y->data, N);
+    near_line(b.y->data, a.y->data, N, 3e-6);
     for (int i = 0; i < 3; i++)
-        near(b.in[i]->grad, a.in[i]->grad, a.in[i]->n);
+        near_line(b.in[i]->grad, a.in[i]->grad, a.in[i]->n, 3e-6);
     nn_free(&nn);
 }
 

@@ -10,32 +10,9 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/numbers.h"
+
 enum { ROWS_MAX = 500, FORMS = 3 };
-
-static uint32_t state = 1;
-static float number(void)
-{
-    state = state * 1664525 + 1013904223;
-    return (float)(int32_t)state * 0x1p-31f;
-}
-
-static float *numbers(size_t n)
-{
-    float *p = malloc((n + 1) * sizeof *p);
-    assert_non_null(p);
-    for (size_t i = 0; i < n; i++)
-        p[i] = number();
-    return p;
-}
-
-static float rounded(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    u = (u + 0x7fff + (u >> 16 & 1)) & 0xffff0000;
-    memcpy(&x, &u, sizeof u);
-    return x;
-}
 
 struct layer { int rows, n, k; float *x, *w, *bias, *out; };
 
@@ -88,7 +65,7 @@ static double distance(const struct layer *l, bool of_rounded)
             for (int i = 0; i < l->k; i++) {
                 float x = l->x[(size_t)r * (size_t)l->k + (size_t)i];
                 float w = l->w[(size_t)c * (size_t)l->k + (size_t)i];
-                sum += of_rounded ? (double)rounded(x) * rounded(w) : (double)x * w;
+                sum += of_rounded ? (double)numbers_rounded(x) * numbers_rounded(w) : (double)x * w;
             }
             worst = fmax(worst, fabs(sum - l->out[(size_t)r * (size_t)l->n + (size_t)c]));
         }

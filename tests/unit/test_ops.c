@@ -11,6 +11,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/near.h"
+
 enum { DIM = 96, OUT = 70, ROWS = 9, EXPERTS = 5, USED = 2, FFN = 64 };
 
 static struct arena arena;
@@ -68,13 +70,7 @@ static double dot(const float *a, const float *b, int n)
     return s;
 }
 
-static void near(double got, double want)
-{
-    if (!(fabs(got - want) <= 1e-5 * (1 + fabs(want)))) {
-        print_error("%.9g, not %.9g\n", got, want);
-        fail();
-    }
-}
+static void near(double got, double want) { near_number(got, want, 1e-5 * (1 + fabs(want))); }
 
 static void run_linear(void *arg) { op_linear(&ops, arg); }
 

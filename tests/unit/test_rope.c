@@ -7,6 +7,8 @@
 #include <math.h>
 #include <cmocka.h>
 
+#include "tests/unit/near.h"
+
 enum { N_ROT = 64, HALF = N_ROT / 2 };
 
 static struct rope_config plain(void)
@@ -29,13 +31,7 @@ static double frequency(const struct rope_config *c, int i, bool is_long)
 
 static double unscaled(double base, int i) { return pow(base, -2.0 * i / N_ROT); }
 
-static void near(double got, double want)
-{
-    if (!(fabs(got - want) <= 2e-7 * fabs(want))) {
-        print_error("%.9g, not %.9g\n", got, want);
-        fail();
-    }
-}
+static void near(double got, double want) { near_number(got, want, 2e-7 * fabs(want)); }
 
 static void test_plain_and_linear(void **state)
 {

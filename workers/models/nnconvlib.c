@@ -117,7 +117,8 @@ static bool make_relay(struct side *s, layout from, layout to, bool add)
 {
     dnnl_primitive_attr_t attr;
     dnnl_primitive_desc_t d;
-    bool done = dnnl_primitive_attr_create(&attr) == dnnl_success && (!add || nnlibrary_add_to_result(attr)) &&
+    bool done = dnnl_primitive_attr_create(&attr) == dnnl_success &&
+                (!add || nnlibrary_add_to_result(attr)) &&
                 dnnl_reorder_primitive_desc_create(&d, from, nnlibrary_engine(), to, nnlibrary_engine(),
                                                    attr) == dnnl_success &&
                 dnnl_primitive_create(&s->relay, d) == dnnl_success;

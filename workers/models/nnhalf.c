@@ -71,7 +71,8 @@ static void prepare(void *entry)
     bool done = describe(&a, s->m, s->k, dnnl_bf16, s->ta ? 1 : s->lda, s->ta ? s->lda : 1) &&
                 describe(&b, s->k, s->n, dnnl_bf16, s->tb ? 1 : s->ldb, s->tb ? s->ldb : 1) &&
                 describe(&c, s->m, s->n, dnnl_f32, s->ldc, 1) &&
-                dnnl_primitive_attr_create(&attr) == dnnl_success && (!s->add || nnlibrary_add_to_result(attr)) &&
+                dnnl_primitive_attr_create(&attr) == dnnl_success &&
+                (!s->add || nnlibrary_add_to_result(attr)) &&
                 prepare_matmul(&desc, &a, &b, &c, attr) &&
                 dnnl_primitive_create(&p->run, desc) == dnnl_success && keep(&p->a, &a) && keep(&p->b, &b) &&
                 keep(&p->c, &c);
