@@ -18,7 +18,7 @@ enum { SPARE_NS_LEAST = 50000, SPARE_NS_MOST = 500000, SPARE_NS_PER_US = 250, SL
 static volatile int sparing;
 
 static const char *const channel_names[COMM_N_CHANNELS] = {"control", "beat", "tp", "pp",
-                                                           "tokens", "dp", "load"};
+                                                           "tokens", "dp", "grad", "load"};
 
 void comm_close(struct comm *c)
 {

@@ -23,7 +23,8 @@ enum comm_channel {
     COMM_TP,            /* partial sums inside a tensor-parallel group */
     COMM_PP,            /* activations from stage to stage */
     COMM_TOKENS,        /* sampled tokens from the last stage to the first */
-    COMM_DP,            /* gradients, shared batches */
+    COMM_DP,            /* sums of training, shared batches */
+    COMM_GRAD,          /* gradients, on their way while training goes on */
     COMM_LOAD,          /* weight columns exchanged while loading */
     COMM_N_CHANNELS
 };

@@ -25,35 +25,41 @@ static const struct argp gan_argp = {
 static const char *const defaults =
     "{\"data\": \"scenes\", \"steps\": 12000, \"batch\": 32, \"seed\": 0, \"side\": 32}";
 
-/* Pictures; captions in the length that the text encoder was trained with. */
+/* Captions of the length and in the tokens that the text encoder was trained with. */
+static int want_captions(const char *text, struct batch_want *w, struct err *err)
+{
+    char path[4200];
+    json_error_t why;
+    snprintf(path, sizeof path, "%s/config.json", text);
+    json_t *json = json_load_file(path, 0, &why);
+    json_int_t length = json_integer_value(json_object_get(json, "max_position_embeddings"));
+    json_int_t vocab = json_integer_value(json_object_get(json, "vocab_size"));
+    bool read = json != NULL;
+    json_decref(json);
+    if (!read || length < 3 || length > 1 << 16)
+        return err_set(err, ERR_IO, "text_encoder %.150s: %.80s", path,
+                       read ? "max_position_embeddings is missing" : why.text);
+    if (w->tokenizer == NULL)
+        return err_set(err, ERR_INVAL, "text_encoder %.150s: there is no tokenizer beside it: --tokenizer "
+                       "FOLDER", text);
+    if (vocab != tokenizer_vocab_size(w->tokenizer))
+        return err_set(err, ERR_FORMAT, "the tokenizer has %d entries, text_encoder %.100s %lld: another "
+                       "model's tokenizer", tokenizer_vocab_size(w->tokenizer), text, (long long)vocab);
+    w->length = (int)length;
+    w->wrong_caption = true;
+    return ERR_OK;
+}
+
 static int want(json_t *config, struct batch_want *w, struct err *err)
 {
     const char *text = json_string_value(json_object_get(config, "text_encoder"));
     const json_t *side = json_object_get(config, "side");
     w->side = json_is_integer(side) && json_integer_value(side) <= 1024 ? (int)json_integer_value(side) : 32;
     const json_t *classes = json_object_get(config, "classes");
-    if (text == NULL) {
-        w->classes = json_is_integer(classes) && json_integer_value(classes) <= 1 << 20
-                         ? (int)json_integer_value(classes) : 0;
-        return ERR_OK;
-    }
-    char path[4200];
-    json_error_t why;
-    snprintf(path, sizeof path, "%s/config.json", text);
-    json_t *json = json_load_file(path, 0, &why);
-    json_int_t length = json_integer_value(json_object_get(json, "max_position_embeddings"));
-    if (json == NULL || length < 3 || length > 1 << 16) {
-        int rc = err_set(err, ERR_IO, "text_encoder %.150s: %.80s", path,
-                         json == NULL ? why.text : "max_position_embeddings is missing");
-        json_decref(json);
-        return rc;
-    }
-    json_decref(json);
-    if (w->tokenizer == NULL)
-        return err_set(err, ERR_INVAL, "text_encoder %.150s: there is no tokenizer beside it: --tokenizer "
-                       "FOLDER", text);
-    w->length = (int)length;
-    w->wrong_caption = true;
+    if (text != NULL)
+        return want_captions(text, w, err);
+    w->classes = json_is_integer(classes) && json_integer_value(classes) <= 1 << 20
+                     ? (int)json_integer_value(classes) : 0;
     return ERR_OK;
 }
 

@@ -1,37 +1,20 @@
 /* test_train.c - `muster train diffusion` as a user runs it: the same weights, bit for bit, on one, two and
  * four ranks and across a kill and a resume; the files of a run; and what can go wrong, each with one line
  * and an exit code. */
+#include "tests/e2e/badtraining.h"
 #include "tests/e2e/e2e.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { LIMIT_S = 60, INPUT = 3, USAGE = 2, OUTPUT = 6, STEPS = 50 };
+enum { LIMIT_S = 60, INPUT = 3, USAGE = 2, STEPS = 50 };
 
 /* A model so small that a step takes some milliseconds. */
 #define TINY "--batch 8 --warmup 5 --set width=16 --set heads=2 --set layers=2 --set patch=8 " \
              "--set text_width=16 --set text_heads=2 --set text_layers=1 --set preview_steps=2 --previews 2 " \
              "--log-every 5 --f32"
-
-static char *whole_file(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    *n = 0;
-    if (f == NULL)
-        return NULL;
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    char *bytes = malloc(*n + 1);
-    *n = fread(bytes, 1, *n, f);
-    bytes[*n] = '\0';
-    fclose(f);
-    return bytes;
-}
 
 static void expect_same(const char *a, const char *b, const char *file)
 {
@@ -39,7 +22,7 @@ static void expect_same(const char *a, const char *b, const char *file)
     size_t n, m;
     snprintf(one, sizeof one, "%s/%s/%s", e2e_dir(), a, file);
     snprintf(other, sizeof other, "%s/%s/%s", e2e_dir(), b, file);
-    char *x = whole_file(one, &n), *y = whole_file(other, &m);
+    char *x = e2e_read_file(one, &n), *y = e2e_read_file(other, &m);
     if (x == NULL || y == NULL || n != m || memcmp(x, y, n) != 0)
         fail_msg("%s and %s differ, or are not there", one, other);
     free(x);
@@ -102,7 +85,7 @@ static void files_of_a_run(void **state)
             fail_msg("%s is not there", path);
     }
     snprintf(path, sizeof path, "%s/one/metrics.csv", e2e_dir());
-    char *csv = whole_file(path, &n);
+    char *csv = e2e_read_file(path, &n);
     int rows = 0;
     for (size_t i = 0; i < n; i++)
         rows += csv[i] == '\n';
@@ -168,10 +151,9 @@ static void goes_on_from_a_folder(void **state)
 
 static void expect_failure(int status, const char *what, const char *args)
 {
-    struct e2e_run r;
-    e2e_ranks(&r, 2, LIMIT_S, "train diffusion --threads 1 %s", args);
-    e2e_expect_error(&r, status, what);
-    e2e_run_free(&r);
+    char all[1000];
+    snprintf(all, sizeof all, "diffusion %s", args);
+    badtraining_fails(status, what, all);
 }
 
 static void bad_usage(void **state)
@@ -195,50 +177,21 @@ static void bad_usage(void **state)
     expect_failure(USAGE, "nothing", args);
     snprintf(args, sizeof args, "--out '%s/u6' --steps 3 --tokenizer '%s/nothing'", e2e_dir(), e2e_dir());
     expect_failure(INPUT, "nothing", args);
+    struct e2e_run r;
+    e2e_muster(&r, 0, LIMIT_S, "train tokenizer --data scenes --type clip --vocab 560 --out '%s/other-tok'",
+               e2e_dir());
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    snprintf(args, sizeof args, "--out '%s/u7' --steps 3 --from '%s/one/model' --tokenizer '%s/other-tok'",
+             e2e_dir(), e2e_dir(), e2e_dir());
+    expect_failure(INPUT, "another model's tokenizer", args);
 }
 
-static void unwritable_output(void **state)
-{
-    (void)state;
-    expect_failure(OUTPUT, "/proc/run", "--out /proc/run --steps 3");
-}
-
-static void checkpoint_of_another_model(void **state)
-{
-    (void)state;
-    char args[900];
-    snprintf(args, sizeof args, "--out '%s/two' --resume --steps 90 --set width=32", e2e_dir());
-    expect_failure(INPUT, "another model", args);
-}
-
-static void damage(const char *file, long at, bool cut)
-{
-    char path[600];
-    size_t n;
-    snprintf(path, sizeof path, "%s/two/%s", e2e_dir(), file);
-    char *bytes = whole_file(path, &n);
-    assert_non_null(bytes);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    if (!cut)
-        bytes[at < 0 ? (long)n + at : at] ^= 1;
-    fwrite(bytes, 1, cut ? n / 2 : n, f);
-    fclose(f);
-    free(bytes);
-}
-
-static void corrupt_checkpoint(void **state)
-{
-    (void)state;
-    char args[900];
-    snprintf(args, sizeof args, "--out '%s/two' --resume --steps 90", e2e_dir());
-    damage("checkpoint-000050.safetensors", -9, false);
-    expect_failure(INPUT, "not those written", args);
-    damage("checkpoint-000050.safetensors", 0, true);
-    expect_failure(INPUT, "checkpoint-000050", args);
-    damage("checkpoint.json", 0, true);
-    expect_failure(INPUT, "checkpoint", args);
-}
+/* "two" is of no use to anybody afterwards. */
+static const struct badtraining bad = {"diffusion " TINY, "two", STEPS, "--set width=32"};
+static void unwritable_output(void **state) { (void)state; badtraining_output(&bad); }
+static void bad_checkpoints(void **state) { (void)state; badtraining_checkpoint(&bad); }
+static void disk_fills_up(void **state) { (void)state; badtraining_disk(&bad); }
 
 /* Ends at the step, and says which checkpoint is good; that one is there. */
 static void loss_that_is_no_number(void **state)
@@ -252,25 +205,6 @@ static void loss_that_is_no_number(void **state)
     assert_int_equal(access(path, R_OK), 0);
 }
 
-static void disk_fills_up(void **state)
-{
-    (void)state;
-    char small[256], args[900], path[600];
-    snprintf(small, sizeof small, "%s/small", e2e_dir());
-    mkdir(small, 0700);
-    if (geteuid() != 0 || mount("tmpfs", small, "tmpfs", 0, "size=200k") != 0)
-        skip();
-    struct e2e_run r;
-    snprintf(args, sizeof args, "--out '%s' --steps 20 %s", small, TINY);
-    e2e_ranks(&r, 2, LIMIT_S, "train diffusion --threads 1 %s", args);
-    snprintf(path, sizeof path, "%s/checkpoint.json", small);
-    bool left = access(path, F_OK) == 0;
-    umount(small);
-    e2e_expect_error(&r, OUTPUT, "small");
-    assert_false(left);
-    e2e_run_free(&r);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,8 +215,7 @@ int main(void)
         cmocka_unit_test(goes_on_from_a_folder),
         cmocka_unit_test(bad_usage),
         cmocka_unit_test(unwritable_output),
-        cmocka_unit_test(checkpoint_of_another_model),
-        cmocka_unit_test(corrupt_checkpoint),
+        cmocka_unit_test(bad_checkpoints),
         cmocka_unit_test(loss_that_is_no_number),
         cmocka_unit_test(disk_fills_up),
     };

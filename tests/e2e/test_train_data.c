@@ -101,6 +101,16 @@ static void expect_bad(const char *what, const char *folder, const char *more)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+/* The same of a GAN, which looks at pictures only. */
+static void expect_bad_gan(const char *what, const char *folder)
+{
+    struct e2e_run r;
+    e2e_ranks(&r, 2, LIMIT_S, "train " GAN "--data '%s/%s' --steps 60 --out '%s/gan-%s'", e2e_dir(), folder,
+              e2e_dir(), folder);
+    e2e_expect_error(&r, INPUT, what);
+    e2e_run_free(&r);
+}
+
 static void bad_folders(void **state)
 {
     (void)state;
@@ -117,6 +127,9 @@ static void bad_folders(void **state)
     expect_bad("line 2: no \"file_name\"", "name", "");
     expect_bad("line 5: no \"text\"", "mute", "");
     expect_bad("empty data set", "empty", "");
+    expect_bad_gan("line 8: 000007.png: No such file", "missing");
+    expect_bad_gan("line 4: 000003.png: not a PNG", "broken");
+    expect_bad_gan("empty data set", "empty");
     expect_bad("32 x 32 pixels, the model wants 64 x 64", "world", "--set side=64");
     expect_bad("tokens, the model takes 4", "again", "--set length=6");
 }

@@ -1,6 +1,7 @@
 /* test_train_others.c - `muster train llm` and `train gan` as a user runs them: the same weights, bit for bit,
  * on one, two and four ranks and across a kill and a resume; a model that generate runs and others open; what
  * can go wrong with their data. */
+#include "tests/e2e/badtraining.h"
 #include "tests/e2e/e2e.h"
 
 #include <stdio.h>
@@ -215,57 +216,75 @@ static void llm_in_other_programs(void **state)
         skip();
 }
 
-static void expect_failure(int status, const char *what, const char *args)
-{
-    struct e2e_run r;
-    e2e_ranks(&r, 2, LIMIT_S, "train %s --threads 1", args);
-    e2e_expect_error(&r, status, what);
-    e2e_run_free(&r);
-}
-
 static void bad_input(void **state)
 {
     (void)state;
+    struct e2e_run r;
     char args[2400], path[600];
     snprintf(args, sizeof args, "llm --data scenes --out '%s/b0' --steps 3 --set vocab=200", e2e_dir());
-    expect_failure(USAGE, "vocab=200", args);
+    badtraining_fails(USAGE, "vocab=200", args);
     snprintf(args, sizeof args, "llm --data '%s/text' --out '%s/b1' --steps 3", e2e_dir(), e2e_dir());
-    expect_failure(USAGE, "--tokenizer FOLDER is wanted", args);
+    badtraining_fails(USAGE, "--tokenizer FOLDER is wanted", args);
     snprintf(path, sizeof path, "%s/empty.txt", e2e_dir());
     e2e_write_file(path, "", 0);
     snprintf(args, sizeof args, "llm --data '%s' --tokenizer '%s/tok' --out '%s/b2' --steps 3", path, e2e_dir(),
              e2e_dir());
-    expect_failure(USAGE, "tokens of text, a row has 128", args);
+    badtraining_fails(USAGE, "tokens of text, a row has 128", args);
     snprintf(args, sizeof args, "%s --out '%s/b3' --steps 3 --set heads=5", llm_args, e2e_dir());
-    expect_failure(INPUT, "num_attention_heads", args);
+    badtraining_fails(INPUT, "num_attention_heads", args);
     snprintf(args, sizeof args, "llm --data '%s/text' --tokenizer '%s/world-tok' --from '%s/llm-1/model' --out "
              "'%s/b7' --steps 3", e2e_dir(), e2e_dir(), e2e_dir(), e2e_dir());
-    expect_failure(INPUT, "another model's tokenizer", args);
+    badtraining_fails(INPUT, "another model's tokenizer", args);
     snprintf(args, sizeof args, "llm --data '%s/text' --from '%s/llm-1/model/model.gguf' --out '%s/b8' --steps 3",
              e2e_dir(), e2e_dir(), e2e_dir());
-    expect_failure(USAGE, "this is a GGUF file", args);
+    badtraining_fails(USAGE, "this is a GGUF file", args);
     snprintf(args, sizeof args, "llm --data '%s/text' --out '%s/gan-1' --resume --steps 90", e2e_dir(), e2e_dir());
-    expect_failure(INPUT, "holds a run of train gan", args);
+    badtraining_fails(INPUT, "holds a run of train gan", args);
     snprintf(args, sizeof args, GAN "--out '%s/b4' --steps 3 --set g=16-x", e2e_dir());
-    expect_failure(USAGE, "no list of", args);
+    badtraining_fails(USAGE, "no list of", args);
     snprintf(args, sizeof args, GAN "--out '%s/b5' --steps 3 --set side=64 --set g=16-8-8-8-8-8-8-8-8",
              e2e_dir());
-    expect_failure(USAGE, "does not make 64 pixels", args);
+    badtraining_fails(USAGE, "does not make 64 pixels", args);
     snprintf(args, sizeof args, GAN "--out '%s/b6' --steps 3 --set text_encoder=/nothing", e2e_dir());
-    expect_failure(INPUT, "/nothing", args);
+    badtraining_fails(INPUT, "/nothing", args);
     snprintf(args, sizeof args, GAN "--out '%s/b9' --steps 3 --set diversity=1", e2e_dir());
-    expect_failure(USAGE, "--batch 16", args);
+    badtraining_fails(USAGE, "--batch 16", args);
+    e2e_muster(&r, 0, LIMIT_S, "train tokenizer --data scenes --type clip --vocab 560 --out '%s/clip-tok'",
+               e2e_dir());
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    snprintf(args, sizeof args, GAN "--out '%s/b10' --steps 3 --tokenizer '%s/clip-tok' --set text_encoder='%s/"
+             "diffusion/model/text_encoder'", e2e_dir(), e2e_dir(), e2e_dir());
+    badtraining_fails(INPUT, "another model's tokenizer", args);
 }
 
-/* A loss that is no number ends the run and says where. */
+/* A loss that is no number ends the run, says where, and names the last good checkpoint. */
 static void diverges(void **state)
 {
     (void)state;
-    char args[1600];
-    snprintf(args, sizeof args, "%s --out '%s/wild' --steps 40 --lr 100 --set clip=0 --set decay=10", llm_args,
-             e2e_dir());
-    expect_failure(INPUT, "is not a number at step", args);
+    char args[1600], path[600];
+    const char *const kinds[2] = {llm_args, GAN}, *const more[2] = {"--set clip=0", ""};
+    for (int i = 0; i < 2; i++) {
+        snprintf(args, sizeof args, "%s --out '%s/wild-%d' --steps 40 --checkpoint-every 1 --lr 100 --set decay=10 "
+                 "%s", kinds[i], e2e_dir(), i, more[i]);
+        badtraining_fails(INPUT, "is not a number at step", args);
+        snprintf(path, sizeof path, "%s/wild-%d/checkpoint.json", e2e_dir(), i);
+        assert_int_equal(access(path, R_OK), 0);
+    }
 }
+
+/* Runs on two ranks are of no use to anybody afterwards. */
+static void each_badly(void (*what)(const struct badtraining *b))
+{
+    const struct badtraining llm = {llm_args, "llm-2", STEPS, "--set ffn=64"};
+    const struct badtraining gan = {GAN, "gan-2", STEPS, "--set z=24"};
+    what(&llm);
+    what(&gan);
+}
+
+static void bad_output(void **state) { (void)state; each_badly(badtraining_output); }
+static void bad_checkpoints(void **state) { (void)state; each_badly(badtraining_checkpoint); }
+static void disk_fills_up(void **state) { (void)state; each_badly(badtraining_disk); }
 
 int main(void)
 {
@@ -274,6 +293,7 @@ int main(void)
         cmocka_unit_test(gan_killed), cmocka_unit_test(gan_of_captions), cmocka_unit_test(llm_generates),
         cmocka_unit_test(llm_of_the_world),
         cmocka_unit_test(llm_goes_on), cmocka_unit_test(llm_in_other_programs), cmocka_unit_test(bad_input),
-        cmocka_unit_test(diverges)};
+        cmocka_unit_test(diverges), cmocka_unit_test(bad_output), cmocka_unit_test(bad_checkpoints),
+        cmocka_unit_test(disk_fills_up)};
     return cmocka_run_group_tests(tests, make_text, NULL);
 }

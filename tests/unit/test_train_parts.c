@@ -11,6 +11,7 @@
 #include "tensorboard.pb-c.h"
 #include "tests/unit/rankteam.h"
 #include "workers/models/nnrows.h"
+#include "workers/parallel/sharesum.h"
 #include "workers/train/dpsync.h"
 #include "workers/train/trainconfig.h"
 #include "workers/train/traindraw.h"
@@ -418,6 +419,90 @@ static void test_sums(void **state)
     assert_int_equal(few.failures, 3);
 }
 
+/* --- sums of which each rank wants a share, begun run by run */
+
+enum { N_RUNS = 9, SHARED = 3 * SHARESUM_BUCKET };
+
+/* Runs out of order, small and larger than a bucket, across borders of shares. */
+static const int64_t run_border[N_RUNS + 1] = {0, 5, 70, 71, 40000, 40064, 120000, 190001, 190500, SHARED};
+static const int run_order[N_RUNS] = {8, 3, 0, 7, 5, 6, 1, 4, 2};
+
+struct shared { int batch; float *out; int failures; };
+
+static float run_number(int part, int64_t i) { return part_number(part, (int)(i % 1009)); }
+
+/* This rank's pieces [n_piece][SHARED], twice: what is sent must be this row's, not the one before. */
+static void one_row(struct sharesum *s, const struct dpsync *d, int times, struct shared *test, float *own)
+{
+    int parts = d->part_end - d->part_begin, n_piece = d->program.n_piece, self = d->comm->self;
+    float *mine = malloc((size_t)parts * SHARED * sizeof *mine);
+    float *pieces = malloc((size_t)n_piece * SHARED * sizeof *pieces);
+    struct err err = {0};
+    for (int p = 0; p < parts; p++)
+        for (int64_t i = 0; i < SHARED; i++)
+            mine[p * (int64_t)SHARED + i] = (float)times * run_number(d->part_begin + p, i);
+    dpsync_pieces(d, kernels_get(ISA_SCALAR), mine, SHARED, pieces, SHARED, SHARED);
+    sharesum_begin(s, pieces, SHARED);
+    for (int k = 0; k < N_RUNS; k++) {
+        int64_t at = run_border[run_order[k]], n = run_border[run_order[k] + 1] - at;
+        test->failures += sharesum_add(s, at, n, &err) != ERR_OK || sharesum_look(s, &err) != ERR_OK;
+    }
+    test->failures += sharesum_finish(s, own, &err) != ERR_OK || s->n_buckets < 2;
+    for (int64_t i = s->border[self]; i < s->border[self + 1]; i++)
+        test->failures += own[i - s->border[self]] != (float)times * test->out[i];
+    free(mine);
+    free(pieces);
+}
+
+static void shared_body(struct comm *c, int rank, void *ctx)
+{
+    struct shared *test = ctx;
+    static struct dpsync sync[RANKTEAM_MAX];
+    struct dpsync *d = &sync[rank];
+    struct sharesum s;
+    struct err err = {0};
+    int64_t border[RANKTEAM_MAX + 1] = {0};
+    float *own = malloc(SHARED * sizeof *own);
+    for (int i = 1; i <= c->n_workers; i++)     /* the second of four has nothing to do */
+        border[i] = i == 2 && c->n_workers == 4 ? border[1] : (int64_t)SHARED * i / c->n_workers;
+    if (dpsync_init(d, c, test->batch, SHARED, &err) != ERR_OK ||
+        sharesum_init(&s, c, &d->mesh, COMM_GRAD, border, d->n_parts, N_RUNS, &err) != ERR_OK) {
+        test->failures++;
+        return;
+    }
+    one_row(&s, d, 1, test, own);
+    one_row(&s, d, 2, test, own);
+    sharesum_free(&s);
+    sharesum_free(&s);
+    dpsync_free(d);
+    free(own);
+}
+
+static void test_shared_sums(void **state)
+{
+    (void)state;
+    float *out = malloc(SHARED * sizeof *out), *parts = malloc(8 * SHARED * sizeof *parts);
+    for (int batch = 5; batch <= 8; batch += 3) {
+        struct dpsync alone;
+        struct comm one = {.n_workers = 1};
+        struct err err = {0};
+        assert_int_equal(dpsync_init(&alone, &one, batch, SHARED, &err), ERR_OK);
+        for (int p = 0; p < batch; p++)
+            for (int64_t i = 0; i < SHARED; i++)
+                parts[p * (int64_t)SHARED + i] = run_number(p, i);
+        dpsync_pieces(&alone, kernels_get(ISA_SCALAR), parts, SHARED, out, SHARED, SHARED);
+        dpsync_free(&alone);
+        for (int ranks = 2; ranks <= 4; ranks++) {
+            struct shared test = {.batch = batch, .out = out};
+            assert_int_equal(rankteam_run(ranks, shared_body, &test), 0);
+            if (test.failures != 0)
+                fail_msg("batch %d on %d ranks: %d failures", batch, ranks, test.failures);
+        }
+    }
+    free(out);
+    free(parts);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -425,7 +510,7 @@ int main(void)
         cmocka_unit_test(test_shuffle), cmocka_unit_test(test_scenes), cmocka_unit_test(test_tales),
         cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_normal),
-        cmocka_unit_test(test_rows),   cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_rows),   cmocka_unit_test(test_sums), cmocka_unit_test(test_shared_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

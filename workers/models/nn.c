@@ -204,6 +204,18 @@ struct nn_node *nn_record(struct nn *nn, struct nn_tensor *out,
     return node;
 }
 
+/* An operation is done with: are the gradients of its weights whole now? */
+static void went_back(struct nn *nn, const struct nn_node *node)
+{
+    for (int i = 0; i < 3; i++) {
+        struct nn_tensor *t = node->in[i];
+        if (t != NULL && t->unbatched && ++t->gone == t->uses && t->grad != NULL)
+            nn->sync->whole(nn->sync, t);
+    }
+    if (nn->sync->between != NULL)
+        nn->sync->between(nn->sync);
+}
+
 void nn_backward(struct nn *nn, struct nn_tensor *of, float seed)
 {
     float *g = nn_grad(nn, of);
@@ -212,8 +224,11 @@ void nn_backward(struct nn *nn, struct nn_tensor *of, float seed)
     for (int64_t i = 0; i < of->n; i++)
         g[i] += seed;
     for (const struct nn_node *node = nn->last; node != NULL; node = node->before)
-        if (node->out->grad != NULL)
+        if (node->out->grad != NULL) {
             node->backward(nn, node);
+            if (nn->sync != NULL && nn->sync->whole != NULL)
+                went_back(nn, node);
+        }
 }
 
 struct nn_range nn_part(const struct nn *nn, const struct nn_tensor *t, int p)

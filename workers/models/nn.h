@@ -33,7 +33,7 @@ struct nn_tensor {
     bool folded;                /* grad is [n_pieces][..] instead: parts are added up already */
     float *fold_to;             /* where pieces go, fold_stride numbers apart; NULL: the context's memory */
     int64_t fold_stride;
-    int uses;                   /* by recorded operations, of an unbatched tensor */
+    int uses, gone;             /* by recorded operations, of an unbatched tensor; those gone back through */
 };
 
 struct nn;
@@ -46,9 +46,14 @@ struct nn_node {
     void *saved[3];
 };
 
-/* out [n] = sum over the parts of all ranks of part [n_parts][n], in the tree. NULL: one rank. */
+/* What several ranks are to each other; NULL: one rank. */
 struct nn_sync {
+    /* out [n] = sum over the parts of all ranks of part [n_parts][n], in the tree. */
     int (*sum)(struct nn_sync *self, float *out, const float *parts, int64_t n);
+    /* On the way back: t's gradient (unbatched) is whole; and what to do between two operations. Both may be
+     * NULL. */
+    void (*whole)(struct nn_sync *self, struct nn_tensor *t);
+    void (*between)(struct nn_sync *self);
 };
 
 struct nn_block { struct nn_block *next; size_t cap, used; };

@@ -119,11 +119,6 @@ static float *room(struct dpsync *s, int64_t n)
     return s->pieces;
 }
 
-int dpsync_sum(struct dpsync *s, float *out, const float *pieces, int64_t n)
-{
-    return reduce_sum(&s->reduce, out, pieces, n, n, s->n_parts, 1, s->err);
-}
-
 /* What nn calls for sums that cross samples. */
 static int sum_parts(struct nn_sync *self, float *out, const float *parts, int64_t n)
 {
@@ -132,7 +127,7 @@ static int sum_parts(struct nn_sync *self, float *out, const float *parts, int64
     if (pieces == NULL)
         return ERR_NOMEM;
     dpsync_pieces(s, s->kernels, parts, n, pieces, n, n);
-    return dpsync_sum(s, out, pieces, n);
+    return reduce_sum(&s->reduce, out, pieces, n, n, s->n_parts, 1, s->err);
 }
 
 void dpsync_attach(struct dpsync *s, struct nn *nn, int batch)

@@ -11,7 +11,7 @@
 #include "workers/parallel/reduce.h"
 
 struct dpsync {
-    struct nn_sync sync;                /* first: what nn calls */
+    struct nn_sync sync;                /* first: what nn calls; whole and between are the trainer's */
     struct mesh mesh;
     struct reduce reduce; bool joined;  /* more than one rank */
     struct comm *comm;
@@ -30,12 +30,9 @@ void dpsync_attach(struct dpsync *s, struct nn *nn, int batch);
 /* This rank's samples [first, first + n) of a batch. */
 void dpsync_samples(const struct dpsync *s, int batch, int *first, int *n);
 
-/* --- gradients, which are many: parts [n_parts of this rank][stride], of each n numbers, to pieces
- * [n_piece][piece_stride] (program.n_piece); pieces to sums over all ranks. With one rank there is one piece,
- * and it is the sum. */
+/* Parts [n_parts of this rank][stride], of each n numbers, to pieces [n_piece][piece_stride]
+ * (program.n_piece), which sharesum.h adds over the ranks. With one rank there is one piece: the sum. */
 void dpsync_pieces(const struct dpsync *s, const struct kernels *k, const float *parts, int64_t stride,
                    float *pieces, int64_t piece_stride, int64_t n);
-/* pieces as dpsync_pieces makes them, piece_stride n. Collective on all workers. */
-int dpsync_sum(struct dpsync *s, float *out, const float *pieces, int64_t n);
 
 #endif

@@ -144,7 +144,9 @@ int trainer_update(struct trainer *t, int group, double loss, struct train_metri
     if (!isfinite(loss))
         return not_finite(t, "the loss", err);
     TRY(trainflat_sum(t, group, err));
-    double norm = sqrt(trainflat_squares(t, group));
+    double norm;
+    TRY(trainflat_squares(t, group, &norm, err));
+    norm = sqrt(norm);
     if (!isfinite(norm))
         return not_finite(t, "the gradient", err);
     struct adam_config adam = g->adam;

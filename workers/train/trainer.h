@@ -1,16 +1,16 @@
 /* trainer.h - one rank of a training run: its parts of each batch, its share of the optimiser's state.
  * Parts:  the batch is cut in min(8, batch) parts; ranks hold runs of them (split.h). Whatever adds up
  *         over samples adds up in the tree over parts, so one, two or four ranks make the same bits.
- * Update: gradients are summed over all ranks; a rank steps the numbers [lo, hi) of each group's flat row
- *         of weights (borders at multiples of 64), whose moments and averages only it holds, and the new
- *         weights are gathered.
+ * Update: a rank steps the numbers [lo, hi) of each group's flat row of weights, whose moments and averages
+ *         only it holds. The sums of those gradients go to it while the way back goes on, tensor by tensor;
+ *         the new weights are gathered.
  * Files:  checkpoints know no layout: any number of ranks goes on from them, with the same bits.
  * Owner:  the trainer owns task, memory and state; borrows comm.
  * Ranks:  everything here is collective on all workers, except where it says otherwise. */
 #ifndef MUSTER_TRAINER_H
 #define MUSTER_TRAINER_H
 
-#include "workers/parallel/reduce.h"
+#include "workers/parallel/sharesum.h"
 #include "workers/train/dpsync.h"
 #include "workers/train/task.h"
 
@@ -21,11 +21,16 @@ struct train_flat {
     const char **prefix;                /* of each parameter's set */
     bool *decays;
     int64_t n, lo, hi;                  /* this rank steps [lo, hi) */
-    float *grad;                        /* [n], summed */
+    float *grad;                        /* [hi - lo], summed */
     float *pieces;                      /* [n_piece][n] of this rank; grad itself where it is the only one */
+    struct sharesum sum; bool summing;  /* of several ranks; has a sum begun? */
+    bool *whole;                        /* is a parameter's gradient on its way? */
     float *m, *v, *ema;                 /* [hi - lo]; ema NULL without one */
     int64_t updates;                    /* steps taken */
-    struct train_chunk *chunk; int n_chunks;        /* runs inside parameters that a thread takes */
+    /* Runs inside parameters that a thread takes; parameter k's from chunk_of[k] on, rank i's from share[i]
+     * on, which is number border[i] of the row. */
+    struct train_chunk *chunk; int n_chunks, *chunk_of, *share;
+    int64_t *border;
     double *squares;                    /* [n_chunks] */
 };
 

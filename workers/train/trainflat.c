@@ -1,11 +1,12 @@
 #include "workers/train/trainflat.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Numbers that a thread takes at a time, inside one parameter: gradient, weight, moments and parts of a
  * chunk stay in L2 from the sum to the squares. */
-enum { CHUNK = 8192, BORDER = 64 };
+enum { CHUNK = 8192 };
 
 struct train_chunk { int param; int64_t at; int n; };      /* numbers [at, at + n) of the flat row */
 
@@ -56,12 +57,15 @@ static int make_chunks(struct train_flat *f, struct err *err)
     f->squares = calloc((size_t)n + 1, sizeof *f->squares);
     if (f->chunk == NULL || f->squares == NULL)
         return err_set(err, ERR_NOMEM, "no memory for the optimiser");
-    for (int k = 0; k < f->n_params; k++)
+    for (int k = 0; k < f->n_params; k++) {
+        f->chunk_of[k] = f->n_chunks;
         for (int64_t at = 0; at < f->param[k]->n; at += CHUNK) {
             int64_t left = f->param[k]->n - at;
             f->chunk[f->n_chunks++] = (struct train_chunk){k, f->begin[k] + at,
                                                            (int)(left < CHUNK ? left : CHUNK)};
         }
+    }
+    f->chunk_of[f->n_params] = f->n_chunks;
     return ERR_OK;
 }
 
@@ -82,12 +86,13 @@ int trainflat_make(struct trainer *t, struct err *err)
         f->begin = calloc(n, sizeof *f->begin);
         f->prefix = calloc(n, sizeof *f->prefix);
         f->decays = calloc(n, sizeof *f->decays);
-        if (f->param == NULL || f->begin == NULL || f->prefix == NULL || f->decays == NULL)
+        f->whole = calloc(n, sizeof *f->whole);
+        f->chunk_of = calloc(n, sizeof *f->chunk_of);
+        if (f->param == NULL || f->begin == NULL || f->prefix == NULL || f->decays == NULL ||
+            f->whole == NULL || f->chunk_of == NULL)
             return err_set(err, ERR_NOMEM, "no memory for the optimiser");
         list_params(&t->task, g, f);
         TRY(make_chunks(f, err));
-        if ((f->grad = row_of(f->n)) == NULL)
-            return err_set(err, ERR_NOMEM, "no memory for %lld gradients", (long long)f->n);
     }
     return ERR_OK;
 }
@@ -100,10 +105,22 @@ int64_t trainflat_longest(const struct trainer *t)
     return longest;
 }
 
-static int64_t border(int64_t n, int rank, int n_ranks)
+/* Shares are whole chunks: a rank knows the squares of its own, and their sum does not depend on borders. */
+static int make_shares(struct train_flat *f, int self, int n_ranks, struct err *err)
 {
-    int64_t blocks = (n + BORDER - 1) / BORDER, at = blocks * rank / n_ranks * BORDER;
-    return at < n ? at : n;
+    f->share = calloc((size_t)n_ranks + 1, sizeof *f->share);
+    f->border = calloc((size_t)n_ranks + 1, sizeof *f->border);
+    if (f->share == NULL || f->border == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for the optimiser");
+    for (int i = 1, at = 0; i <= n_ranks; i++) {
+        while (at < f->n_chunks && f->chunk[at].at < f->n * i / n_ranks)
+            at++;
+        f->share[i] = at;
+        f->border[i] = at < f->n_chunks ? f->chunk[at].at : f->n;
+    }
+    f->lo = f->border[self];
+    f->hi = f->border[self + 1];
+    return ERR_OK;
 }
 
 /* Numbers [begin, end) of parameter k that lie in [lo, hi), from where on in the parameter. */
@@ -127,12 +144,171 @@ static void copy_row(const struct train_flat *f, int64_t lo, int64_t hi, float *
     }
 }
 
+/* --- gradients */
+
+struct flat_job {
+    struct trainer *t;
+    struct train_flat *f;
+    int begin, end;             /* chunks */
+    const struct adam_config *adam;
+    double scale, ema;
+};
+
+/* Chunks [begin, end) of a job for thread i of n. */
+static void chunk_share(const struct flat_job *j, int i, int n, int *begin, int *end)
+{
+    int64_t count = j->end - j->begin;
+    *begin = j->begin + (int)(count * i / n);
+    *end = j->begin + (int)(count * (i + 1) / n);
+}
+
+static void run_chunks(struct flat_job *j, team_job *job)
+{
+    if (j->end - j->begin > 1)
+        team_run(&j->t->team, job, j);
+    else
+        job(j, 0, 1);
+}
+
+static void piece_chunks(void *ctx, int thread, int n_threads)
+{
+    const struct flat_job *j = ctx;
+    const struct dpsync *s = &j->t->sync;
+    int begin, end, n_piece = s->program.n_piece;
+    chunk_share(j, thread, n_threads, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        struct train_chunk c = j->f->chunk[i];
+        const struct param *p = j->f->param[c.param];
+        const float *grad = p->bound != NULL ? p->bound->grad : NULL;
+        float *pieces = j->f->pieces + c.at;
+        int64_t at = c.at - j->f->begin[c.param];
+        if (grad != NULL && p->bound->folded)
+            continue;       /* its pieces are in their place already */
+        if (grad != NULL)
+            dpsync_pieces(s, j->t->nn.kernels, grad + at, p->n, pieces, j->f->n, c.n);
+        else
+            for (int k = 0; k < n_piece; k++)
+                memset(pieces + k * j->f->n, 0, (size_t)c.n * sizeof(float));
+    }
+}
+
+/* The gradient of parameter k, as its pieces are now, goes to those who step it. */
+static int give(struct trainer *t, struct train_flat *f, int k, struct err *err)
+{
+    struct flat_job j = {.t = t, .f = f, .begin = f->chunk_of[k], .end = f->chunk_of[k + 1]};
+    if (!f->summing)
+        sharesum_begin(&f->sum, f->pieces, f->n);
+    f->summing = f->whole[k] = true;
+    run_chunks(&j, piece_chunks);
+    return sharesum_add(&f->sum, f->begin[k], f->param[k]->n, err);
+}
+
+static struct trainer *trainer_of(struct nn_sync *self)
+{
+    return (struct trainer *)((char *)self - offsetof(struct trainer, sync));
+}
+
+/* The parameter whose pieces have their place where g's are to go; NULL: g is no parameter. */
+static struct train_flat *flat_of(struct trainer *t, const struct nn_tensor *g, int *k)
+{
+    for (int i = 0; i < t->task.n_groups; i++) {
+        struct train_flat *f = &t->flat[i];
+        uintptr_t at = (uintptr_t)g->fold_to - (uintptr_t)f->pieces;
+        if (g->fold_to == NULL || at >= (uintptr_t)f->n * sizeof(float))
+            continue;
+        int low = 0, high = f->n_params;
+        while (high - low > 1) {
+            int mid = (low + high) / 2;
+            *(f->begin[mid] * (int64_t)sizeof(float) <= (int64_t)at ? &low : &high) = mid;
+        }
+        *k = low;
+        return f;
+    }
+    return NULL;
+}
+
+static void grad_whole(struct nn_sync *self, struct nn_tensor *g)
+{
+    struct trainer *t = trainer_of(self);
+    int k;
+    struct train_flat *f = flat_of(t, g, &k);
+    if (f != NULL && !t->nn.failed)
+        t->nn.failed = give(t, f, k, t->sync.err) != ERR_OK;
+}
+
+static void grad_look(struct nn_sync *self)
+{
+    struct trainer *t = trainer_of(self);
+    for (int g = 0; g < t->task.n_groups && !t->nn.failed; g++)
+        if (t->flat[g].summing)
+            t->nn.failed = sharesum_look(&t->flat[g].sum, t->sync.err) != ERR_OK;
+}
+
+int trainflat_sum(struct trainer *t, int group, struct err *err)
+{
+    struct train_flat *f = &t->flat[group];
+    struct flat_job all = {.t = t, .f = f, .end = f->n_chunks};
+    if (t->nn.failed)
+        return err_set(err, ERR_PEER, "a sum over the ranks failed");
+    if (!t->sync.joined) {
+        run_chunks(&all, piece_chunks);
+        return ERR_OK;
+    }
+    for (int k = 0; k < f->n_params; k++)       /* those that the way back did not come to the end of */
+        if (!f->whole[k])
+            TRY(give(t, f, k, err));
+    memset(f->whole, 0, (size_t)f->n_params * sizeof *f->whole);
+    f->summing = false;
+    return sharesum_finish(&f->sum, f->grad, err);
+}
+
+static struct flat_job own_chunks(struct trainer *t, int group)
+{
+    const int *share = t->flat[group].share + t->comm->self;
+    return (struct flat_job){.t = t, .f = &t->flat[group], .begin = share[0], .end = share[1]};
+}
+
+static void square_chunks(void *ctx, int thread, int n_threads)
+{
+    const struct flat_job *j = ctx;
+    int begin, end;
+    chunk_share(j, thread, n_threads, &begin, &end);
+    for (int i = begin; i < end; i++)
+        j->f->squares[i] = optimizer_squares(j->f->grad + (j->f->chunk[i].at - j->f->lo), j->f->chunk[i].n);
+}
+
+/* A square is a double, which moves as two f32 numbers: nothing looks at them on the way. */
+static int gather_squares(struct trainer *t, struct train_flat *f, struct err *err)
+{
+    int64_t counts[MESH_TP_MAX];
+    for (int i = 0; i < t->comm->n_workers; i++)
+        counts[i] = 2 * (int64_t)(f->share[i + 1] - f->share[i]);
+    return reduce_gather(&t->sync.reduce, (float *)f->squares,
+                         (const float *)(f->squares + f->share[t->comm->self]), counts, err);
+}
+
+int trainflat_squares(struct trainer *t, int group, double *sum, struct err *err)
+{
+    struct train_flat *f = &t->flat[group];
+    struct flat_job j = own_chunks(t, group);
+    run_chunks(&j, square_chunks);
+    if (t->sync.joined)
+        TRY(gather_squares(t, f, err));
+    *sum = 0;
+    for (int i = 0; i < f->n_chunks; i++)
+        *sum += f->squares[i];
+    return ERR_OK;
+}
+
+/* --- shares */
+
 /* Weights whose gradients are folded as they come put them in their place of the flat row. */
 static int place_pieces(struct trainer *t, struct train_flat *f, struct err *err)
 {
+    f->grad = row_of(f->hi - f->lo);
     f->pieces = t->sync.joined ? row_of(f->n * t->sync.program.n_piece) : f->grad;
-    if (f->pieces == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for sums of gradients");
+    if (f->grad == NULL || f->pieces == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for sums of %lld gradients", (long long)f->n);
     for (int k = 0; k < f->n_params; k++) {
         f->param[k]->fold_to = f->pieces + f->begin[k];
         f->param[k]->fold_stride = f->n;
@@ -146,8 +322,7 @@ int trainflat_share(struct trainer *t, const char *resume, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for the optimiser");
     for (int g = 0; g < t->task.n_groups; g++) {
         struct train_flat *f = &t->flat[g];
-        f->lo = border(f->n, t->comm->self, t->comm->n_workers);
-        f->hi = border(f->n, t->comm->self + 1, t->comm->n_workers);
+        TRY(make_shares(f, t->comm->self, t->comm->n_workers, err));
         f->m = row_of(f->hi - f->lo);
         f->v = row_of(f->hi - f->lo);
         f->ema = t->task.group[g].ema > 0 ? row_of(f->hi - f->lo) : NULL;
@@ -156,7 +331,12 @@ int trainflat_share(struct trainer *t, const char *resume, struct err *err)
         if (f->ema != NULL)
             copy_row(f, f->lo, f->hi, f->ema, false);
         TRY(place_pieces(t, f, err));
+        if (t->sync.joined)
+            TRY(sharesum_init(&f->sum, t->comm, &t->sync.mesh, COMM_GRAD, f->border, t->sync.n_parts,
+                              f->n_params, err));
     }
+    t->sync.sync.whole = grad_whole;
+    t->sync.sync.between = grad_look;
     return resume != NULL ? trainer_resume(t, resume, err) : ERR_OK;
 }
 
@@ -169,7 +349,12 @@ void trainflat_free(struct trainer *t)
         free(f->prefix);
         free(f->decays);
         free(f->chunk);
+        free(f->chunk_of);
+        free(f->share);
+        free(f->border);
+        free(f->whole);
         free(f->squares);
+        sharesum_free(&f->sum);
         if (f->pieces != f->grad)
             free(f->pieces);
         free(f->grad);
@@ -182,73 +367,6 @@ void trainflat_free(struct trainer *t)
     t->wire = NULL;
 }
 
-/* --- gradients */
-
-struct flat_job {
-    struct trainer *t;
-    struct train_flat *f;
-    const struct adam_config *adam;
-    double scale, ema;
-    float *pieces;
-};
-
-/* Chunks [begin, end) of thread i of n. */
-static void chunk_share(const struct train_flat *f, int i, int n, int *begin, int *end)
-{
-    *begin = (int)((int64_t)f->n_chunks * i / n);
-    *end = (int)((int64_t)f->n_chunks * (i + 1) / n);
-}
-
-static void sum_chunks(void *ctx, int thread, int n_threads)
-{
-    const struct flat_job *j = ctx;
-    const struct dpsync *s = &j->t->sync;
-    int begin, end, n_piece = s->program.n_piece;
-    chunk_share(j->f, thread, n_threads, &begin, &end);
-    for (int i = begin; i < end; i++) {
-        struct train_chunk c = j->f->chunk[i];
-        const struct param *p = j->f->param[c.param];
-        const float *grad = p->bound != NULL ? p->bound->grad : NULL;
-        int64_t at = c.at - j->f->begin[c.param];
-        if (grad != NULL && p->bound->folded)
-            continue;       /* its pieces are in their place already */
-        if (grad != NULL)
-            dpsync_pieces(s, j->t->nn.kernels, grad + at, p->n, j->pieces + c.at, j->f->n, c.n);
-        else
-            for (int k = 0; k < n_piece; k++)
-                memset(j->pieces + k * j->f->n + c.at, 0, (size_t)c.n * sizeof(float));
-    }
-}
-
-int trainflat_sum(struct trainer *t, int group, struct err *err)
-{
-    struct train_flat *f = &t->flat[group];
-    struct flat_job j = {.t = t, .f = f, .pieces = f->pieces};
-    if (t->nn.failed)
-        return err_set(err, ERR_PEER, "a sum over the ranks failed");
-    team_run(&t->team, sum_chunks, &j);
-    return t->sync.joined ? dpsync_sum(&t->sync, f->grad, j.pieces, f->n) : ERR_OK;
-}
-
-static void square_chunks(void *ctx, int thread, int n_threads)
-{
-    const struct flat_job *j = ctx;
-    int begin, end;
-    chunk_share(j->f, thread, n_threads, &begin, &end);
-    for (int i = begin; i < end; i++)
-        j->f->squares[i] = optimizer_squares(j->f->grad + j->f->chunk[i].at, j->f->chunk[i].n);
-}
-
-double trainflat_squares(struct trainer *t, int group)
-{
-    struct flat_job j = {.t = t, .f = &t->flat[group]};
-    double sum = 0;
-    team_run(&t->team, square_chunks, &j);
-    for (int i = 0; i < j.f->n_chunks; i++)
-        sum += j.f->squares[i];
-    return sum;
-}
-
 /* --- the step */
 
 static void adam_chunks(void *ctx, int thread, int n_threads)
@@ -256,34 +374,32 @@ static void adam_chunks(void *ctx, int thread, int n_threads)
     const struct flat_job *j = ctx;
     const struct train_flat *f = j->f;
     int begin, end;
-    chunk_share(f, thread, n_threads, &begin, &end);
+    chunk_share(j, thread, n_threads, &begin, &end);
     for (int i = begin; i < end; i++) {
         struct train_chunk c = f->chunk[i];
-        int64_t from = c.at > f->lo ? c.at : f->lo, to = c.at + c.n < f->hi ? c.at + c.n : f->hi;
-        if (from >= to)
-            continue;
         struct adam_config a = *j->adam;
+        int64_t at = c.at - f->lo;
         a.decay = f->decays[c.param] ? a.decay : 0;
-        float *p = f->param[c.param]->data + (from - f->begin[c.param]);
-        adam_step(&a, f->updates + 1, j->scale, p, f->grad + from, f->m + (from - f->lo),
-                  f->v + (from - f->lo), to - from);
+        float *p = f->param[c.param]->data + (c.at - f->begin[c.param]);
+        adam_step(&a, f->updates + 1, j->scale, p, f->grad + at, f->m + at, f->v + at, c.n);
         if (f->ema != NULL)
-            optimizer_ema(f->ema + (from - f->lo), p, j->ema, to - from);
+            optimizer_ema(f->ema + at, p, j->ema, c.n);
     }
 }
 
 void trainflat_adam(struct trainer *t, int group, const struct adam_config *c, double scale)
 {
-    struct flat_job j = {.t = t, .f = &t->flat[group], .adam = c, .scale = scale,
-                         .ema = t->task.group[group].ema};
-    team_run(&t->team, adam_chunks, &j);
+    struct flat_job j = own_chunks(t, group);
+    j.adam = c;
+    j.scale = scale;
+    j.ema = t->task.group[group].ema;
+    run_chunks(&j, adam_chunks);
 }
 
 static void shares_of(const struct trainer *t, const struct train_flat *f, int64_t *counts)
 {
-    int n = t->comm->n_workers;
-    for (int i = 0; i < n; i++)
-        counts[i] = border(f->n, i + 1, n) - border(f->n, i, n);
+    for (int i = 0; i < t->comm->n_workers; i++)
+        counts[i] = f->border[i + 1] - f->border[i];
 }
 
 int trainflat_gather(struct trainer *t, int group, struct err *err)

@@ -8,7 +8,7 @@
 
 #include "workers/train/trainer.h"
 
-/* Lists of the trained weights of every group, and room for their gradients. Not collective. */
+/* Lists of the trained weights of every group. Not collective. */
 int trainflat_make(struct trainer *t, struct err *err);
 int64_t trainflat_longest(const struct trainer *t);
 /* This rank's share and its state: zeros, averages that begin at the weights; where the run goes on from
@@ -16,9 +16,11 @@ int64_t trainflat_longest(const struct trainer *t);
 int trainflat_share(struct trainer *t, const char *resume, struct err *err);
 void trainflat_free(struct trainer *t);
 
-/* flat.grad of a group = sum over all parts of all ranks. Collective. */
+/* flat.grad of a group = sum over all parts of all ranks, of this rank's share; what is whole on the way
+ * back (nn.h) is under way by then. Collective. */
 int trainflat_sum(struct trainer *t, int group, struct err *err);
-double trainflat_squares(struct trainer *t, int group);
+/* Sum of squares of the whole row. Collective. */
+int trainflat_squares(struct trainer *t, int group, double *sum, struct err *err);
 /* Steps this rank's share; averages too. */
 void trainflat_adam(struct trainer *t, int group, const struct adam_config *c, double scale);
 /* New weights of all ranks to all ranks. Collective. */
