@@ -70,8 +70,7 @@ void imagegroup_free(struct imagegroup *g)
     free(g->sent);
     free(g->ranks);
     free(g->in);
-    free(g->extra);
-    free(g->out);
+    free(g->rows);
     memset(g, 0, sizeof *g);
 }
 
@@ -100,8 +99,8 @@ static struct parcel parcel_of(const struct netrows *h, uint64_t step, int layer
     const struct nn_tensor *t[3] = {h->x, h->text, h->extra};
     struct parcel p = {.d = h->x->shape[2], .step = step, .layer = layer};
     for (int i = 0; i < 3; i++) {
-        p.part[i] = t[i]->data;
-        p.rows[i] = t[i]->shape[0] * t[i]->shape[1];
+        p.part[i] = t[i] != NULL ? t[i]->data : NULL;
+        p.rows[i] = t[i] != NULL ? t[i]->shape[0] * t[i]->shape[1] : 0;
     }
     return p;
 }
@@ -150,55 +149,30 @@ static int receive(struct imagegroup *g, int from, uint64_t step, int64_t rows, 
     return ERR_OK;
 }
 
-/* --- the leader */
+/* --- layers */
 
-/* Its batches of a call: [first[i], first[i + 1]). */
-struct batches { int n, first[NN_PARTS_MAX + 1]; };
-
-static struct batches cut(const struct imagegroup *g, int samples)
+/* Begins a step of n samples. */
+static void begin_step(struct imagepart *part, struct nn *nn, int n)
 {
-    struct batches b = {.n = g->mesh.n_stages > 1 ? 2 * g->mesh.n_stages : 1};
-    b.n = b.n < samples ? b.n : samples;
-    for (int i = 0; i <= b.n; i++)
-        b.first[i] = (int)((int64_t)samples * i / b.n);
-    return b;
+    int64_t begin[NN_PARTS_MAX + 1];
+    for (int i = 0; i <= n; i++)
+        begin[i] = i;
+    nn_reset(nn);
+    nn_set_parts(nn, n, begin);
+    params_begin(&part->w);
 }
 
-static struct imagepipe_call part_of(const struct imagepipe_call *c, const struct batches *b, int i,
-                                     int64_t floats)
+static int64_t row_width(const struct imagepart *part)
 {
-    struct imagepipe_call part = *c;
-    part.n = b->first[i + 1] - b->first[i];
-    part.x += b->first[i] * floats;
-    part.times += b->first[i];
-    part.prompts += b->first[i];
-    return part;
-}
-
-/* To all others of the group, in every stage. */
-static int announce(struct imagegroup *g, const struct netrows *h, struct err *err)
-{
-    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
-    Muster__ImageStep s = MUSTER__IMAGE_STEP__INIT;
-    s.step = g->step;
-    s.n = (uint32_t)h->x->shape[0];
-    s.tokens = (uint32_t)h->x->shape[1];
-    s.text = (uint32_t)h->text->shape[1];
-    s.extra = (uint32_t)h->extra->shape[1];
-    m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_STEP;
-    m.image_step = &s;
-    for (int i = 0; i < g->mesh.n_stages * g->mesh.tp; i++)
-        if (g->ranks[i] != g->comm->self)
-            TRY(wire_send(g->comm, g->ranks[i], COMM_CONTROL, &m, err));
-    return ERR_OK;
+    return (int64_t)part->facts.heads * part->facts.head_dim;
 }
 
 /* Own layers, then on to the next stage; from the last one the picture's rows go back to the leader. */
-static int run_and_send(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn, struct netrows *h,
+static int run_and_send(struct imagegroup *g, struct imagepart *part, struct nn *nn, struct netrows *h,
                         uint64_t step, struct err *err)
 {
     const struct mesh *m = &g->mesh;
-    TRY(imagepipe_layers(pipe, nn, &g->held, h, err));
+    TRY(part->family->split->layers(part, nn, &g->held, h, err));
     struct parcel p = parcel_of(h, step, m->layer_end);
     if (m->next_tp > 0)
         return send_parcel(g, &p, &m->next_ranks[m->tp_index], 1, err);
@@ -208,114 +182,147 @@ static int run_and_send(struct imagegroup *g, struct imagepipe *pipe, struct nn 
     return send_parcel(g, &p, &m->first_ranks[0], 1, err);
 }
 
-static int to_peers(struct imagegroup *g, const struct netrows *h, struct err *err)
-{
-    struct parcel p = parcel_of(h, g->step, 0);
-    return g->mesh.tp > 1 ? send_parcel(g, &p, &g->mesh.tp_ranks[1], g->mesh.tp - 1, err) : ERR_OK;
-}
+/* --- the leader */
 
-static int keep_extra(struct imagegroup *g, const struct netrows *h, int first, int all, struct err *err)
+/* The rows of a call, kept while nn serves its batches one after the other: part i is [n, rows[i], d]. */
+struct call { struct imagegroup *g; int n; int64_t rows[3], d; float *part[3]; };
+
+static int keep_rows(struct imagegroup *g, const struct netrows *h, struct call *c, struct err *err)
 {
-    int64_t each = h->extra->shape[1] * h->extra->shape[2];
-    void *p = g->extra;
-    int rc = grow(&p, &g->extra_cap, (size_t)(all * each) * sizeof(float), err);
-    g->extra = p;
+    const struct nn_tensor *t[3] = {h->x, h->text, h->extra};
+    int64_t all = 0;
+    *c = (struct call){.g = g, .n = (int)h->x->shape[0], .d = h->x->shape[2]};
+    for (int i = 0; i < 3; i++) {
+        c->rows[i] = t[i] != NULL ? t[i]->shape[1] : 0;
+        all += c->n * c->rows[i] * c->d;
+    }
+    void *room = g->rows;
+    int rc = grow(&room, &g->rows_cap, (size_t)all * sizeof(float), err);
+    g->rows = room;
     TRY(rc);
-    memcpy(g->extra + first * each, h->extra->data, (size_t)h->extra->n * sizeof(float));
+    float *at = g->rows;
+    for (int i = 0; i < 3; at += c->n * c->rows[i++] * c->d) {
+        c->part[i] = at;
+        if (c->rows[i] > 0)
+            memcpy(at, t[i]->data, (size_t)t[i]->n * sizeof *at);
+    }
     return ERR_OK;
 }
 
-/* What comes after the layers, into its place of g->out; answer: floats of a sample. */
-static int end(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn, const struct imagepipe_call *part,
-               const struct netrows *h, int first, int64_t answer, struct err *err)
+/* Samples [first, first + n) of part i, NULL: it has no rows. */
+static struct nn_tensor *rows_from(const struct call *c, struct nn *nn, int i, int first, int n)
 {
-    const float *y;
-    TRY(imagepipe_end(pipe, nn, h, part->height, part->width, &y, err));
-    memcpy(g->out + first * answer, y, (size_t)(part->n * answer) * sizeof *y);
+    const int64_t shape[3] = {n, c->rows[i], c->d};
+    return c->rows[i] > 0 ? nn_input(nn, c->part[i] + first * c->rows[i] * c->d, 3, shape) : NULL;
+}
+
+/* To all others of the group, in every stage. */
+static int announce(struct imagegroup *g, const struct call *c, int n, struct err *err)
+{
+    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
+    Muster__ImageStep s = MUSTER__IMAGE_STEP__INIT;
+    s.step = g->step;
+    s.n = (uint32_t)n;
+    s.tokens = (uint32_t)c->rows[0];
+    s.text = (uint32_t)c->rows[1];
+    s.extra = (uint32_t)c->rows[2];
+    m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_STEP;
+    m.image_step = &s;
+    for (int i = 0; i < g->mesh.n_stages * g->mesh.tp; i++)
+        if (g->ranks[i] != g->comm->self)
+            TRY(wire_send(g->comm, g->ranks[i], COMM_CONTROL, &m, err));
     return ERR_OK;
 }
 
-/* The shape of a batch under way. */
-struct flight { uint64_t step; int64_t tokens, extra, d; };
-
-static int begin(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn,
-                 const struct imagepipe_call *part, int first, int all, struct netrows *h, struct flight *f,
-                 struct err *err)
+/* Samples [first, first + n) through this rank's layers; where there are no others, into their place. */
+static int run_batch(struct call *c, struct imagepart *part, struct nn *nn, int first, int n, struct err *err)
 {
-    TRY(imagepipe_begin(pipe, nn, part, h, err));
-    *f = (struct flight){g->step, h->x->shape[1], h->extra->shape[1], h->x->shape[2]};
-    TRY(keep_extra(g, h, first, all, err));
-    TRY(announce(g, h, err));
-    TRY(to_peers(g, h, err));
-    return run_and_send(g, pipe, nn, h, g->step++, err);
+    struct imagegroup *g = c->g;
+    begin_step(part, nn, n);
+    struct netrows h = {rows_from(c, nn, 0, first, n), rows_from(c, nn, 1, first, n),
+                        rows_from(c, nn, 2, first, n)};
+    TRY(announce(g, c, n, err));
+    struct parcel p = parcel_of(&h, g->step, 0);
+    if (g->mesh.tp > 1)
+        TRY(send_parcel(g, &p, &g->mesh.tp_ranks[1], g->mesh.tp - 1, err));
+    TRY(run_and_send(g, part, nn, &h, g->step++, err));
+    if (g->mesh.n_stages == 1)
+        memcpy(c->part[0] + first * c->rows[0] * c->d, h.x->data, (size_t)h.x->n * sizeof(float));
+    return ERR_OK;
 }
 
 /* The picture's rows come back from the last stage. */
-static int take_back(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn, int n, int first,
-                     const struct flight *f, struct netrows *h, struct err *err)
+static int take_back(struct call *c, uint64_t step, int first, int n, struct err *err)
 {
     const float *x;
-    TRY(receive(g, g->mesh.last_ranks[0], f->step, n * f->tokens, f->d, &x, err));
-    imagepipe_step(pipe, nn, n);
-    h->x = nn_input(nn, (float *)(uintptr_t)x, 3, (const int64_t[]){n, f->tokens, f->d});
-    h->extra = nn_input(nn, g->extra + first * f->extra * f->d, 3, (const int64_t[]){n, f->extra, f->d});
+    int64_t rows = n * c->rows[0];
+    TRY(receive(c->g, c->g->mesh.last_ranks[0], step, rows, c->d, &x, err));
+    memcpy(c->part[0] + first * c->rows[0] * c->d, x, (size_t)(rows * c->d) * sizeof *x);
     return ERR_OK;
 }
 
-int imagegroup_denoise(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn,
-                       const struct imagepipe_call *c, const float **out, struct err *err)
+static int run_batches(struct call *c, struct imagepart *part, struct nn *nn, struct err *err)
 {
-    const struct imagepipe_facts *f = imagepipe_facts(pipe);
-    struct batches b = cut(g, c->n);
-    struct flight flight[NN_PARTS_MAX];
-    struct netrows h[NN_PARTS_MAX];
-    int64_t area = (int64_t)c->height * c->width, answer = f->channels_out * area;
+    int stages = c->g->mesh.n_stages, k = stages > 1 ? 2 * stages : 1;
+    uint64_t step = c->g->step;
+    k = k < c->n ? k : c->n;
+    for (int i = 0; i < k; i++)
+        TRY(run_batch(c, part, nn, c->n * i / k, c->n * (i + 1) / k - c->n * i / k, err));
+    for (int i = 0; i < k && stages > 1; i++)
+        TRY(take_back(c, step + (uint64_t)i, c->n * i / k, c->n * (i + 1) / k - c->n * i / k, err));
+    return ERR_OK;
+}
+
+int imagegroup_run(struct imagegroup *g, struct imagepart *part, struct nn *nn, const struct imagetensors *in,
+                   struct imagetensors *out, struct err *err)
+{
+    const struct imagesplit *split = part->family->split;
+    struct netrows h = {0};
+    struct nn_tensor *y;
+    struct call c;
     if (g->mesh.n_stages * g->mesh.tp == 1)
-        return imagepipe_denoise(pipe, nn, c->n, c->x, c->height, c->width, c->times, c->prompts, out, err);
-    void *room = g->out;
-    int rc = grow(&room, &g->out_cap, (size_t)(c->n * answer) * sizeof(float), err);
-    g->out = room;
-    TRY(rc);
-    for (int i = 0; i < b.n; i++) {
-        struct imagepipe_call part = part_of(c, &b, i, f->channels * area);
-        TRY(begin(g, pipe, nn, &part, b.first[i], c->n, &h[i], &flight[i], err));
-        if (g->mesh.n_stages == 1)
-            TRY(end(g, pipe, nn, &part, &h[i], b.first[i], answer, err));
-    }
-    for (int i = 0; i < b.n && g->mesh.n_stages > 1; i++) {
-        struct imagepipe_call part = part_of(c, &b, i, f->channels * area);
-        h[i].text = NULL;
-        TRY(take_back(g, pipe, nn, part.n, b.first[i], &flight[i], &h[i], err));
-        TRY(end(g, pipe, nn, &part, &h[i], b.first[i], answer, err));
-    }
-    *out = g->out;
+        return imagepart_run(part, nn, in, out, err);
+    out->n = 0;
+    params_begin(&part->w);
+    TRY(split->begin(part, nn, in, &h, err));
+    const int64_t *shape = imagetensors_find(in, "in")->shape;
+    int rows = (int)shape[2] / part->facts.patch, cols = (int)shape[3] / part->facts.patch;
+    TRY(keep_rows(g, &h, &c, err));
+    TRY(run_batches(&c, part, nn, err));
+    begin_step(part, nn, c.n);
+    h = (struct netrows){rows_from(&c, nn, 0, 0, c.n), NULL, rows_from(&c, nn, 2, 0, c.n)};
+    TRY(split->end(part, nn, &h, rows, cols, &y, err));
+    imageoutput(out, "out", y);
     return ERR_OK;
 }
 
 /* --- the others */
 
-static int check_step(const struct imagegroup *g, const struct imagepipe *pipe, const Muster__ImageStep *m,
+static int check_step(const struct imagegroup *g, const struct imagepart *part, const Muster__ImageStep *m,
                       int peer, struct err *err)
 {
-    bool fits = g->member && peer == g->mesh.first_ranks[0] && peer != g->comm->self && m->n >= 1 &&
-                m->n <= NN_PARTS_MAX && m->tokens >= 1 && m->tokens <= ROWS_MAX && m->text >= 1 &&
-                m->text <= ROWS_MAX && imagepipe_extra_rows(pipe, (int)m->text) == (int)m->extra;
+    bool told = part->facts.text_width > 0;
+    bool fits = g->member && imagepart_splits(part) && peer == g->mesh.first_ranks[0] &&
+                peer != g->comm->self && m->n >= 1 && m->n <= NN_PARTS_MAX && m->tokens >= 1 &&
+                m->tokens <= ROWS_MAX && m->text <= ROWS_MAX && (m->text > 0) == told &&
+                part->family->split->extra_rows(part, (int)m->text) == (int)m->extra;
     return fits ? ERR_OK : err_set(err, ERR_PEER, "rank %d sent a step of pictures that does not fit", peer);
 }
 
-int imagegroup_serve(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn,
-                     const Muster__ImageStep *m, int peer, struct err *err)
+int imagegroup_serve(struct imagegroup *g, struct imagepart *part, struct nn *nn, const Muster__ImageStep *m,
+                     int peer, struct err *err)
 {
-    const int64_t part[3] = {m->tokens, m->text, m->extra};
-    struct nn_tensor *t[3];
+    TRY(check_step(g, part, m, peer, err));
+    const int64_t count[3] = {m->tokens, m->text, m->extra};
+    struct nn_tensor *t[3] = {NULL, NULL, NULL};
     const float *data;
-    TRY(check_step(g, pipe, m, peer, err));
-    int64_t n = m->n, d = imagepipe_row_width(pipe), rows = n * (part[0] + part[1] + part[2]);
+    int64_t n = m->n, d = row_width(part), rows = n * (count[0] + count[1] + count[2]);
     TRY(receive(g, g->mesh.stage == 0 ? peer : g->mesh.prev_ranks[g->mesh.tp_index], m->step, rows, d, &data,
                 err));
-    imagepipe_step(pipe, nn, (int)n);
-    for (int i = 0; i < 3; data += n * part[i++] * d)
-        t[i] = nn_input(nn, (float *)(uintptr_t)data, 3, (const int64_t[]){n, part[i], d});
+    begin_step(part, nn, (int)n);
+    for (int i = 0; i < 3; data += n * count[i++] * d)
+        if (count[i] > 0)
+            t[i] = nn_input(nn, (float *)(uintptr_t)data, 3, (const int64_t[]){n, count[i], d});
     struct netrows h = {t[0], t[1], t[2]};
-    return run_and_send(g, pipe, nn, &h, m->step, err);
+    return run_and_send(g, part, nn, &h, m->step, err);
 }

@@ -1,15 +1,15 @@
 /* imagegroup.h - the ranks that run one denoiser together: its layers in stages, each shared by tp ranks.
- * How:    the first rank leads: it encodes prompts, embeds and ends, and says with an ImageStep what comes.
+ * How:    the first rank leads: it embeds and ends, and says with an ImageStep what comes.
  *         All numbers travel as Activation messages: the leader's rows to the others of its stage, from
  *         stage to stage, and back. A call is cut into up to 2 pp batches, so that every stage has work.
  * Bytes:  those of one rank: samples are computed one by one, sums in the tree of split.h.
- * Owner:  borrows comm and pipe; messages' memory grows to the largest step and stays.
- * Ranks:  imagegroup_denoise is called by the leader, imagegroup_serve by the others for each ImageStep. */
+ * Owner:  borrows comm and denoiser; messages' memory grows to the largest step and stays.
+ * Ranks:  imagegroup_run is called by the leader, imagegroup_serve by the others for each ImageStep. */
 #ifndef MUSTER_IMAGEGROUP_H
 #define MUSTER_IMAGEGROUP_H
 
-#include "workers/imagepipe.h"
-#include "workers/parallel/reduce.h"
+#include "workers/models/imagefamily.h"
+#include "workers/models/netshard.h"
 
 struct imagegroup_sent;
 
@@ -24,8 +24,7 @@ struct imagegroup {
     uint64_t step;                      /* of the leader's next batch */
     uint8_t *in; size_t in_cap;
     struct imagegroup_sent *sent; int n_sent; uint64_t at;      /* messages that may be under way */
-    float *extra; size_t extra_cap;     /* the leader's, of its batches under way */
-    float *out; size_t out_cap;
+    float *rows; size_t rows_cap;       /* the leader's, of the call under way */
 };
 
 /* This rank's place in the plan, for a denoiser of n_layers. If it fails, imagegroup_free all the same. */
@@ -33,11 +32,12 @@ int imagegroup_init(struct imagegroup *g, struct comm *comm, const Muster__Plan 
                     int head_dim, struct err *err);
 void imagegroup_free(struct imagegroup *g);     /* accepts a zeroed one */
 
-/* imagepipe_denoise by all ranks of the group. *out is valid until the next call. */
-int imagegroup_denoise(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn,
-                       const struct imagepipe_call *call, const float **out, struct err *err);
+/* imagepart_run by all ranks of the group. A call that is wrong in itself fails before anybody else hears of
+ * it. Collective on the group. */
+int imagegroup_run(struct imagegroup *g, struct imagepart *part, struct nn *nn, const struct imagetensors *in,
+                   struct imagetensors *out, struct err *err);
 /* A member's part of a batch. */
-int imagegroup_serve(struct imagegroup *g, struct imagepipe *pipe, struct nn *nn,
-                     const Muster__ImageStep *m, int peer, struct err *err);
+int imagegroup_serve(struct imagegroup *g, struct imagepart *part, struct nn *nn, const Muster__ImageStep *m,
+                     int peer, struct err *err);
 
 #endif

@@ -1,22 +1,23 @@
-/* imagepipe.h - an image model as its parts: text encoder, denoiser and scheduler settings, or a GAN's
- * generator.
+/* imagepipe.h - an image model behind one face: a diffusion model, or a GAN's generator.
  * Why:    the worker's loop over pictures must not know whose network answers.
- * Folder: model_index.json, scheduler/, transformer/ (SD3Transformer2DModel or PixArtTransformer2DModel,
- *         in pixel space), text_encoder/ (CLIP), tokenizer/ where it has one; muster.json, optional:
- *         {"steps", "guidance": what suits the model, "words": what its captions were made of}.
- * Others: a DiT folder with its autoencoder, a file of a small denoiser (latentmodel.h).
+ * Folder: of a diffusion model, or one file (diffusionmodel.h); muster.json, optional: {"steps", "guidance":
+ *         what suits the model, "words": what its captions were made of}.
  * GAN:    a generator's .safetensors file, or a folder with generator/ and, for captions, text_encoder/.
  * Shapes: latents [n, channels, height, width]; what a prompt becomes is one block of floats,
  *         imagepipe_prompt_floats of them.
  * Owner:  the pipe owns weights and configuration.
- * Ranks:  not collective: each rank holds the whole model. */
+ * Ranks:  not collective, but for imagepipe_denoise by a group. */
 #ifndef MUSTER_IMAGEPIPE_H
 #define MUSTER_IMAGEPIPE_H
 
 #include "workers/diffusion/solver.h"
-#include "workers/models/netshard.h"
+#include "workers/diffusionmodel.h"
 
 struct imagepipe;
+
+/* A text encoder: the folder of its tokenizer, tokens of a prompt (begin and end included), ids; bos, eos -1:
+ * none. */
+struct imagepipe_text { const char *tokenizer; int tokens, vocab, bos, eos; };
 
 struct imagepipe_facts {
     char name[128], kind[64];       /* the folder's own name; the network's class */
@@ -25,7 +26,8 @@ struct imagepipe_facts {
     int patch, side, side_max;      /* in pixels: trained for; at most */
     int pixels;                     /* of a picture to a number of x, each way */
     bool decodes;                   /* x becomes a picture by imagepipe_decode */
-    int tokens, vocab, bos, eos, pad;   /* tokens 0: takes no text */
+    struct imagepipe_text text[PROMPTTEXT_MAX]; int n_texts;    /* 0: takes no text */
+    int ids_max;                    /* of a prompt, all encoders' together (prompttext.h) */
     int latent, classes;            /* GAN: numbers that it starts from (else 0); conditions, 0: none */
     int none;                       /* the class that stands for no class, -1: there is none */
     const struct solver *solver;    /* the folder's; NULL: a GAN */
@@ -33,7 +35,7 @@ struct imagepipe_facts {
     int steps; double guidance;     /* that suit the model by muster.json, 0: unknown */
 };
 
-/* Configuration and headers; of a diffusion folder no weights. */
+/* Configuration and headers, no weights. */
 int imagepipe_open(struct imagepipe **p, const char *folder, struct err *err);
 /* The weights that this rank holds, NULL: none. The text encoder goes with the leader. */
 int imagepipe_load(struct imagepipe *p, const struct netshard_held *held, struct err *err);
@@ -59,7 +61,7 @@ void imagepipe_samplers(const struct imagepipe *p, char *out, size_t cap);
 
 /* Floats of one encoded prompt; of a denoiser that takes classes 1: its prompt is the class's number. */
 int64_t imagepipe_prompt_floats(const struct imagepipe *p);
-/* ids [n], begin and end included, at most facts.tokens -> out [prompt_floats]. nn is reset. */
+/* ids [n], at most facts.ids_max -> out [prompt_floats]. nn is reset. */
 int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, int n, float *out,
                      struct err *err);
 
@@ -68,36 +70,19 @@ int imagepipe_encode(struct imagepipe *p, struct nn *nn, const uint32_t *ids, in
 int imagepipe_generate(struct imagepipe *p, struct nn *nn, int n, const float *z, const float *labels,
                        const float *const *prompts, const float **out, struct err *err);
 
-/* One call of the denoiser on n pictures: x [n, c, h, w], times [n], prompts [n] pointers to encoded
- * prompts -> *out [n, c_out, h, w], in nn's memory until its next reset. nn is reset first. */
-int imagepipe_denoise(struct imagepipe *p, struct nn *nn, int n, const float *x, int height, int width,
-                      const double *times, const float *const *prompts, const float **out,
-                      struct err *err);
+/* diffusionmodel_denoise. */
+int imagepipe_denoise(struct imagepipe *p, struct nn *nn, struct imagegroup *g,
+                      const struct diffusionmodel_call *c, const float **out, struct err *err);
+/* For the ranks that share it. */
+struct imagepart *imagepipe_denoiser(struct imagepipe *p);
 
 /* x [c, h, w] of a model that decodes -> *out [3, pixels h, pixels w] in -1..1, in nn's memory until its next
  * reset. nn is reset first. */
 int imagepipe_decode(struct imagepipe *p, struct nn *nn, const float *x, int height, int width,
                      const float **out, struct err *err);
 
-/* The same for ranks that share the denoiser (imagegroup.h): what comes before the layers, the layers that
- * this rank holds, what comes after them. Rows are in nn's memory until its next reset. */
-struct imagepipe_call {
-    int n;
-    const float *x;                 /* [n, c, h, w] */
-    int height, width;
-    const double *times;            /* [n] */
-    const float *const *prompts;    /* [n] */
-};
-/* Begins a step of n samples: nn is reset. imagepipe_begin does it by itself. */
-void imagepipe_step(struct imagepipe *p, struct nn *nn, int n);
-int imagepipe_begin(struct imagepipe *p, struct nn *nn, const struct imagepipe_call *c, struct netrows *h,
-                    struct err *err);
-int imagepipe_layers(struct imagepipe *p, struct nn *nn, const struct netshard_held *held,
-                     struct netrows *h, struct err *err);
-int imagepipe_end(struct imagepipe *p, struct nn *nn, const struct netrows *h, int height, int width,
-                  const float **out, struct err *err);
-/* How wide a row is; rows that go beside those of picture and text. */
-int imagepipe_row_width(const struct imagepipe *p);
-int imagepipe_extra_rows(const struct imagepipe *p, int text_tokens);
+/* The other way: picture [3, pixels h, pixels w] in -1..1 -> *out [c, h, w]. */
+int imagepipe_encode_picture(struct imagepipe *p, struct nn *nn, const float *picture, int height, int width,
+                             const float **out, struct err *err);
 
 #endif

@@ -108,7 +108,7 @@ static int make_room(struct imageslot *s, int64_t prompt_floats, struct err *err
     int64_t area = (int64_t)s->width * s->height;
     int64_t state = s->latent > 0 ? 0 : solver_state_floats(s->n);
     int64_t all = state + 2 * s->n + 2 * s->latent + (t->init != NULL ? s->n : 0) +
-                  (t->mask != NULL ? area : 0) +
+                  (t->mask != NULL ? (int64_t)s->rows * s->cols : 0) +
                   (t->n_ids_to > 0 ? prompt_floats : 0) + 3 * area;
     if (s->cap < all) {
         free(s->floats);
@@ -125,10 +125,11 @@ static int make_room(struct imageslot *s, int64_t prompt_floats, struct err *err
     s->clean = t->init != NULL && !s->enlarges ? at : NULL;
     at += t->init != NULL ? s->n : 0;
     s->mask = t->mask != NULL ? at : NULL;
-    at += t->mask != NULL ? area : 0;
+    at += t->mask != NULL ? (int64_t)s->rows * s->cols : 0;
     s->mixed = t->n_ids_to > 0 ? at : NULL;
     at += t->n_ids_to > 0 ? prompt_floats : 0;
     s->beside = s->enlarges ? at : NULL;
+    s->first = s->decodes && t->init != NULL ? at : NULL;
     return ERR_OK;
 }
 
@@ -197,7 +198,24 @@ static void make_noise(struct imageslot *s)
         s->noise[i] = (float)(cosine * s->noise[i] + sine * s->x[i]);
 }
 
-static void start(struct imageslot *s)
+/* A number of x is painted anew where any of its pixels is. */
+static void shrink_mask(struct imageslot *s)
+{
+    const Muster__Pixels *p = s->task->mask;
+    int k = s->width / s->cols;
+    for (int64_t i = 0; i < (int64_t)s->rows * s->cols; i++) {
+        int64_t top = i / s->cols * k, left = i % s->cols * k;
+        uint8_t most = 0;
+        for (int64_t y = top; y < top + k; y++)
+            for (int64_t x = left; x < left + k; x++) {
+                uint8_t v = p->data.data[y * s->width + x];
+                most = v > most ? v : most;
+            }
+        s->mask[i] = (float)most / 255;
+    }
+}
+
+void imageslot_start(struct imageslot *s, const float *clean)
 {
     const Muster__ImageTask *t = s->task;
     int first = 0;
@@ -205,7 +223,10 @@ static void start(struct imageslot *s)
     if (s->enlarges)
         spread_twice(s, t->init);
     if (s->clean != NULL) {
-        spread(s->clean, t->init);
+        if (clean != NULL)
+            memcpy(s->clean, clean, (size_t)s->n * sizeof *clean);
+        else
+            spread(s->clean, t->init);
         if (t->strength < 1)
             first = solver_first_call(&s->plan, t->strength);
         if (first < s->plan.n_calls)
@@ -214,8 +235,7 @@ static void start(struct imageslot *s)
             memcpy(s->x, s->clean, (size_t)s->n * sizeof *s->x);
     }
     if (t->mask != NULL)
-        for (int64_t i = 0; i < (int64_t)s->width * s->height; i++)
-            s->mask[i] = (float)t->mask->data.data[i] / 255;
+        shrink_mask(s);
     if (first == 0)
         for (int64_t i = 0; i < s->n; i++)
             s->x[i] = (float)(s->plan.init_scale * s->noise[i]);
@@ -242,12 +262,11 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
         return err_set(err, ERR_INVAL, "a GAN begins with no picture: leave --init out");
     if (s->task->mask != NULL && s->task->init == NULL)
         return err_set(err, ERR_INVAL, "a mask goes with a first picture");
-    if (f->decodes && s->task->init != NULL)
-        return err_set(err, ERR_INVAL, "%s begins with no picture: leave --init out", f->name);
     s->rows = s->height / f->pixels;
     s->cols = s->width / f->pixels;
     s->n = (int64_t)s->channels * s->rows * s->cols;
     s->latent = f->latent;
+    s->decodes = f->decodes;
     if (s->latent == 0)
         TRY(make_plan(s, pipe, err));
     int rc = make_room(s, imagepipe_prompt_floats(pipe), err);
@@ -257,9 +276,11 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
     }
     if (s->latent > 0)
         make_latent(s);
+    else if (s->first != NULL)
+        spread(s->first, s->task->init);
     else
-        start(s);
-    s->guided = s->latent == 0 && (f->tokens > 0 || f->none >= 0) && s->task->guidance != 1;
+        imageslot_start(s, NULL);
+    s->guided = s->latent == 0 && (f->n_texts > 0 || f->none >= 0) && s->task->guidance != 1;
     s->generated = false;
     s->used_us = 0;
     s->used = true;
@@ -284,7 +305,7 @@ double imageslot_input(const struct imageslot *s, float *x)
 /* Outside of the mask, the first picture at the noise of the next call; in the end, as it was. */
 static void keep_outside(struct imageslot *s, float *kept)
 {
-    int64_t area = (int64_t)s->width * s->height;
+    int64_t area = (int64_t)s->rows * s->cols;
     const float *want = s->clean;
     if (s->call < s->plan.n_calls) {
         solver_add_noise(&s->plan, s->call, s->clean, s->noise, kept, s->n);
@@ -330,7 +351,12 @@ void imageslot_pixels(const struct imageslot *s, const float *picture, uint8_t *
     int64_t area = (int64_t)s->width * s->height;
     for (int64_t i = 0; i < area; i++)
         for (int64_t k = 0; k < 3; k++) {
-            float v = picture[k * area + i] * 127.5f + 128;        /* 127.5, and a half to round */
+            float v = picture[k * area + i];
+            if (s->first != NULL && s->mask != NULL) {
+                float m = (float)s->task->mask->data.data[i] / 255;
+                v = m * v + (1 - m) * s->first[k * area + i];
+            }
+            v = v * 127.5f + 128;                   /* 127.5, and a half to round */
             rgb[i * 3 + k] = (uint8_t)(v >= 255 ? 255 : v >= 0 ? v : 0);
         }
 }

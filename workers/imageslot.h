@@ -1,5 +1,6 @@
 /* imageslot.h - one picture in the making: its task, schedule, sampler state, where it is.
- * Shapes: x, noise, clean [channels, rows, cols]; mask [height, width], 1 is painted anew.
+ * Shapes: x, noise, clean [channels, rows, cols]; mask [rows, cols], 1 is painted anew: of the pixels that a
+ *         number of x stands for the most, and outside of the mask the first picture comes back whole.
  * Owner:  a slot owns its memory and keeps it for the next picture.
  * Ranks:  not collective. */
 #ifndef MUSTER_IMAGESLOT_H
@@ -11,6 +12,7 @@
 
 struct imageslot {
     bool used, guided;
+    bool decodes;                       /* x is not a picture yet */
     bool enlarges;                      /* super-resolution: sees the small picture beside its own */
     int latent;                         /* GAN: numbers of noise, which goes in as it is; else 0 */
     bool generated;                     /* GAN: done */
@@ -24,15 +26,19 @@ struct imageslot {
     int64_t n;                          /* numbers of x */
     float *floats; int64_t cap;         /* all that follows */
     float *x, *noise, *clean, *mask;    /* clean, mask: NULL without a first picture, without a mask */
+    float *first;                       /* [3, height, width] the first picture, of a model that decodes */
     float *beside;                      /* [3, height, width] that the network sees beside x, or NULL */
     struct prompt *prompt, *negative;   /* negative: NULL where another rank computes that half */
     float *mixed;                       /* the prompt between two, or NULL */
     double used_us;
 };
 
-/* A task in its packed form (an Envelope with a chunk of one) takes the slot; all but the prompts. */
+/* A task in its packed form (an Envelope with a chunk of one) takes the slot; all but the prompts and, where
+ * s->first is there, its latents. */
 int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uint8_t *bytes, size_t n,
                     struct err *err);
+/* Where the picture begins. clean [n]: s->first as latents; NULL without. */
+void imageslot_start(struct imageslot *s, const float *clean);
 /* What the network is to see at this call: into x [channels of the model, h, w]; returns the time. */
 double imageslot_input(const struct imageslot *s, float *x);
 /* A GAN's answer [n] is the picture. */

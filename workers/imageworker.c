@@ -81,17 +81,56 @@ void imageworker_destroy(struct imageworker *w)
 
 /* --- the model */
 
-static int tokenizer_of(const char *folder, uint8_t **bytes, size_t *n, struct err *err)
+/* The bytes of folder/name, in mem; none where there is no such tokenizer. */
+static int add_tokenizer(const char *folder, const char *name, struct arena *mem, ProtobufCBinaryData *out,
+                         struct err *err)
 {
     struct tensorfile none = {0};
-    char path[4096 + 16];
+    char path[4096 + 80];
     struct stat st;
-    *bytes = NULL;
-    *n = 0;
-    snprintf(path, sizeof path, "%.4096s/tokenizer", folder);
-    if (stat(path, &st) != 0)
-        return ERR_OK;
-    return model_tokenizer_bytes(&none, path, bytes, n, err);
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    snprintf(path, sizeof path, "%.4096s/%.64s", folder, name);
+    if (stat(path, &st) == 0)
+        TRY(model_tokenizer_bytes(&none, path, &bytes, &n, err));
+    out->data = arena_take(mem, n + 1);
+    int rc = out->data == NULL ? err_set(err, ERR_NOMEM, "no memory for the tokenizer") : ERR_OK;
+    if (rc == ERR_OK && n > 0)
+        memcpy(out->data, bytes, n);
+    out->len = rc == ERR_OK ? n : 0;
+    free(bytes);
+    return rc;
+}
+
+/* The first text encoder's facts are the spec's own. */
+static int add_texts(const struct imagepipe_facts *f, const char *path, struct arena *mem,
+                     Muster__ImageSpec *s, struct err *err)
+{
+    Muster__ImageText *more = arena_take(mem, PROMPTTEXT_MAX * sizeof *more);
+    Muster__ImageText **list = arena_take(mem, PROMPTTEXT_MAX * sizeof *list);
+    if (more == NULL || list == NULL)
+        return err_set(err, ERR_NOMEM, "no memory for a model's description");
+    s->bos = s->eos = -1;
+    s->more_texts = list;
+    for (int i = 0; i < f->n_texts; i++) {
+        const struct imagepipe_text *t = &f->text[i];
+        Muster__ImageText *m = i > 0 ? &more[s->n_more_texts] : NULL;
+        if (m == NULL) {
+            s->tokens = (uint32_t)t->tokens;
+            s->vocab = (uint32_t)t->vocab;
+            s->bos = t->bos;
+            s->eos = t->eos;
+            TRY(add_tokenizer(path, t->tokenizer, mem, &s->tokenizer, err));
+            continue;
+        }
+        muster__image_text__init(list[s->n_more_texts++] = m);
+        m->tokens = (uint32_t)t->tokens;
+        m->vocab = (uint32_t)t->vocab;
+        m->bos = t->bos;
+        m->eos = t->eos;
+        TRY(add_tokenizer(path, t->tokenizer, mem, &m->tokenizer, err));
+    }
+    return ERR_OK;
 }
 
 /* Words that training saw, as the folder tells them; a folder need not. */
@@ -113,7 +152,6 @@ static int fill_spec(struct imageworker *w, const char *path, struct arena *mem,
     const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
     Muster__ImageSpec *s = arena_take(mem, sizeof *s);
     char *hash = arena_take(mem, 65), *samplers = arena_take(mem, NAMES);
-    uint8_t *bytes = NULL;
     if (s == NULL || hash == NULL || samplers == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a model's description");
     muster__image_spec__init(s);
@@ -128,10 +166,6 @@ static int fill_spec(struct imageworker *w, const char *path, struct arena *mem,
     s->width = s->height = (uint32_t)f->side;
     s->multiple = (uint32_t)f->patch;
     s->largest = (uint32_t)f->side_max;
-    s->tokens = (uint32_t)f->tokens;
-    s->vocab = (uint32_t)f->vocab;
-    s->bos = f->bos;
-    s->eos = f->eos;
     s->steps = (uint32_t)f->steps;
     s->guidance = f->guidance;
     s->latent = (uint32_t)f->latent;
@@ -139,14 +173,8 @@ static int fill_spec(struct imageworker *w, const char *path, struct arena *mem,
     s->layers = (uint32_t)f->layers;
     s->low = f->channels == 6 ? (uint32_t)f->side / 2 : 0;
     add_words(w->pipe, mem, s);
-    TRY(tokenizer_of(path, &bytes, &s->tokenizer.len, err));
-    s->tokenizer.data = arena_take(mem, s->tokenizer.len + 1);
-    int rc = s->tokenizer.data == NULL ? err_set(err, ERR_NOMEM, "no memory for the tokenizer") : ERR_OK;
-    if (rc == ERR_OK && bytes != NULL)
-        memcpy(s->tokenizer.data, bytes, s->tokenizer.len);
-    free(bytes);
     *out = s;
-    return rc;
+    return add_texts(f, path, mem, s, err);
 }
 
 int imageworker_describe(struct imageworker *w, const char *path, struct arena *mem,
@@ -290,7 +318,7 @@ int imageworker_drop(struct imageworker *w, struct err *err)
 static int get_prompt(struct imageworker *w, const uint32_t *ids, size_t n, struct prompt **out,
                       struct err *err)
 {
-    int most = imagepipe_facts(w->pipe)->tokens;
+    int most = imagepipe_facts(w->pipe)->ids_max;
     if (n < 1 || n > (size_t)most)
         return err_set(err, ERR_INVAL, "a prompt of %zu tokens; the text encoder takes 1 to %d", n, most);
     return promptcache_get(&w->prompts, w->pipe, &w->nn, ids, (int)n, out, err);
@@ -323,9 +351,37 @@ static int mix_prompts(struct imageworker *w, struct imageslot *s, struct err *e
     return rc;
 }
 
+struct encoding {
+    struct imageworker *worker;
+    struct imageslot *slot;
+    const float *out;           /* [channels, rows, cols] */
+    int rc;
+    struct err *err;
+};
+
+static void encode_first(void *arg)
+{
+    struct encoding *e = arg;
+    const struct imageslot *s = e->slot;
+    e->rc = imagepipe_encode_picture(e->worker->pipe, &e->worker->nn, s->first, s->rows, s->cols, &e->out,
+                                     e->err);
+}
+
+/* The first picture of a model of latents. */
+static int start_from_picture(struct imageworker *w, struct imageslot *s, struct err *err)
+{
+    struct encoding e = {.worker = w, .slot = s, .err = err};
+    team_enter(&w->team, encode_first, &e);
+    TRY(e.rc);
+    imageslot_start(s, e.out);
+    return ERR_OK;
+}
+
 static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *err)
 {
     TRY(imageslot_begin(s, w->pipe, w->first->bytes, w->first->n, err));
+    if (s->first != NULL)
+        TRY(start_from_picture(w, s, err));
     const Muster__ImageTask *t = s->task;
     const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
     if (f->classes > 0 && (t->label < 0 || t->label >= f->classes))
@@ -333,9 +389,9 @@ static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *er
     const uint32_t label = (uint32_t)t->label;
     if (f->none >= 0)           /* a denoiser's class is its prompt */
         TRY(promptcache_get(&w->prompts, w->pipe, &w->nn, &label, 1, &s->prompt, err));
-    if (f->tokens > 0)
+    if (f->n_texts > 0)
         TRY(get_prompt(w, t->ids, t->n_ids, &s->prompt, err));
-    if (t->n_ids_to > 0 && f->tokens > 0)
+    if (t->n_ids_to > 0 && f->n_texts > 0)
         TRY(mix_prompts(w, s, err));
     if (s->guided && w->helper < 0)
         TRY(get_negative(w, t, &s->negative, err));
@@ -421,8 +477,8 @@ static void denoise(void *arg)
     struct imageworker *w = s->worker;
     int height = s->member[0] != NULL ? s->member[0]->rows : 0;
     int width = s->member[0] != NULL ? s->member[0]->cols : 0;
-    struct imagepipe_call call = {s->n_samples, w->in, height, width, s->times, s->prompts};
-    s->rc = imagegroup_denoise(&w->group, w->pipe, &w->nn, &call, &s->out, s->err);
+    struct diffusionmodel_call call = {s->n_samples, w->in, height, width, s->times, s->prompts};
+    s->rc = imagepipe_denoise(w->pipe, &w->nn, &w->group, &call, &s->out, s->err);
 }
 
 /* The unconditional halves to the second rank. */
@@ -691,13 +747,13 @@ static void serve_share(void *arg)
 {
     struct share *s = arg;
     struct imageworker *w = s->worker;
-    s->rc = imagegroup_serve(&w->group, w->pipe, &w->nn, s->step, s->peer, s->err);
+    s->rc = imagegroup_serve(&w->group, imagepipe_denoiser(w->pipe), &w->nn, s->step, s->peer, s->err);
 }
 
 int imageworker_step(struct imageworker *w, const Muster__ImageStep *m, int peer, struct err *err)
 {
     struct share s = {w, m, peer, ERR_OK, err};
-    if (w->n_slots == 0)
+    if (w->n_slots == 0 || imagepipe_denoiser(w->pipe) == NULL)
         return err_set(err, ERR_PEER, "a step of pictures came before a model was loaded");
     team_enter(&w->team, serve_share, &s);
     return s.rc;

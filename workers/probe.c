@@ -3,6 +3,7 @@
 #include "proto/safewriter.h"
 #include "workers/kernels/linear.h"
 #include "workers/models/imagecases.h"
+#include "workers/probegroup.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@ struct probe {
     bool file_open, nn_made;
     struct imagepart *parts[PROBE_PARTS_MAX], *part;    /* to be run; the one that runs */
     struct imagecase cases[IMAGECASES_MAX]; int n_cases;
+    struct probegroup group;
     struct team team;
     struct nn nn;
     struct imagetensors in, out;
@@ -106,7 +108,9 @@ static int parts_found(struct probe *p, struct err *err)
 static void forward(void *arg)
 {
     struct probe *p = arg;
-    p->rc = imagepart_run(p->part, &p->nn, &p->in, &p->out, p->err);
+    p->rc = probegroup_shares(&p->group, p->part)
+                ? imagegroup_run(&p->group.group, p->part, &p->nn, &p->in, &p->out, p->err)
+                : imagepart_run(p->part, &p->nn, &p->in, &p->out, p->err);
 }
 
 /* Outputs are copied: the next call takes the context's memory. */
@@ -173,15 +177,13 @@ static int write_outputs(struct probe *p, struct err *err)
     return rc;
 }
 
+/* Arithmetic and the model. */
 static int prepare(struct probe *p, struct err *err)
 {
     int isa = isa_named(p->q->isa);
     if (isa < 0 || (enum isa)isa > isa_detect())
         return err_set(err, ERR_PEER, "this rank cannot run instruction set '%s'", p->q->isa);
     TRY(imagemodel_open(&p->model, p->q->model, err));
-    TRY(tensorfile_open(&p->file, p->q->in, err));
-    p->file_open = true;
-    TRY(p->q->part[0] != '\0' ? part_named(p, err) : parts_found(p, err));
     omp_set_num_threads(p->q->threads);
     linear_disable(p->q->refused, p->q->blas_tiles);
     team_init(&p->team, p->q->threads);
@@ -200,7 +202,8 @@ static double now(void)
 static int run_part(struct probe *p, struct probe_part *done, struct err *err)
 {
     int before = p->n_outputs;
-    TRY(imagepart_load(p->part, err));
+    bool shared = probegroup_shares(&p->group, p->part);
+    TRY(shared ? probegroup_begin(&p->group, p->part, err) : imagepart_load(p->part, err));
     p->n_cases = imagecases_list(p->part, &p->file, p->cases);
     double begun = now();
     for (int i = 0; i < p->n_cases; i++)
@@ -208,14 +211,17 @@ static int run_part(struct probe *p, struct probe_part *done, struct err *err)
     snprintf(done->name, sizeof done->name, "%s", p->part->name);
     done->kind = p->part->family->kind;
     done->seconds = now() - begun;
+    done->ranks = shared ? probegroup_ranks(&p->group) : 1;
     done->outputs = p->n_outputs - before;
     done->parameters = p->part->parameters;
     return ERR_OK;
 }
 
-static int work(struct probe *p, struct err *err)
+static int lead(struct probe *p, struct err *err)
 {
-    TRY(prepare(p, err));
+    TRY(tensorfile_open(&p->file, p->q->in, err));
+    p->file_open = true;
+    TRY(p->q->part[0] != '\0' ? part_named(p, err) : parts_found(p, err));
     for (int i = 0; i < p->done->n; i++) {
         p->part = p->parts[i];
         TRY(run_part(p, &p->done->part[i], err));
@@ -224,6 +230,21 @@ static int work(struct probe *p, struct err *err)
         return err_set(err, ERR_FORMAT, "%.60s: every call of %s misses an input", p->in_name,
                        p->parts[0]->name);
     return write_outputs(p, err);
+}
+
+/* The others hear of the end whatever happened, and write nothing. */
+static int work(struct probe *p, struct err *err)
+{
+    int self = p->q->comm->self;
+    p->group = (struct probegroup){.comm = p->q->comm, .tp = p->q->tp, .pp = p->q->pp};
+    if (self >= probegroup_ranks(&p->group))
+        return ERR_OK;
+    TRY(probegroup_agree(&p->group, prepare(p, err), err));
+    if (self != 0)
+        return probegroup_serve(&p->group, &p->model, &p->nn, &p->team, err);
+    int rc = lead(p, err);
+    probegroup_end(&p->group);
+    return rc;
 }
 
 int probe_run(const struct probe_request *q, struct probe_report *done, struct err *err)

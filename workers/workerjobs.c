@@ -192,24 +192,28 @@ static int job_kl(struct workerjob *job, struct results *out, struct err *err)
 
 /* --- a network run once */
 
-/* Job "probe" model part in out isa refused blas-tiles threads; the last two are numbers. For each part run:
- * its name -> its kind, then "" -> outputs of calls, calls left out, parameters, seconds. */
+/* Job "probe" model part in out isa refused blas-tiles threads tp pp; the last four are numbers. For each
+ * part run: its name -> its kind, then "" -> outputs of calls, calls left out, parameters, seconds, ranks. */
 static int job_probe(struct workerjob *job, struct results *out, struct err *err)
 {
     char *const *a = job->message->args;
     struct probe_report r;
-    if (job->message->n_args != 8)
+    if (job->message->n_args != 10)
         return err_set(err, ERR_INVAL, "probe wants a model, a part, two files and the kernels to use");
-    int threads = atoi(a[7]);
+    int threads = atoi(a[7]), tp = atoi(a[8]), pp = atoi(a[9]);
+    if (tp < 1 || tp > MESH_TP_MAX || pp < 1 || pp > MESH_PP_MAX || tp * pp > job->comm->n_workers)
+        return err_set(err, ERR_INVAL, "a probe by %s x %s of %d ranks", a[8], a[9],
+                       job->comm->n_workers);
     struct probe_request q = {.model = a[0], .part = a[1], .in = a[2], .out = a[3], .isa = a[4],
                               .refused = a[5], .blas_tiles = atoi(a[6]) != 0,
-                              .threads = threads > 0 ? threads : job->threads};
+                              .threads = threads > 0 ? threads : job->threads,
+                              .comm = job->comm, .tp = tp, .pp = pp};
     TRY(probe_run(&q, &r, err));
     for (int i = 0; i < r.n; i++) {
         const struct probe_part *p = &r.part[i];
         char text[RESULT_TEXT];
-        snprintf(text, sizeof text, "%d of %d, %d, %llu, %.3f", p->outputs, p->calls, p->left_out,
-                 (unsigned long long)p->parameters, p->seconds);
+        snprintf(text, sizeof text, "%d of %d, %d, %llu, %.3f, %d", p->outputs, p->calls,
+                 p->left_out, (unsigned long long)p->parameters, p->seconds, p->ranks);
         add_result(out, p->name, p->kind);
         add_result(out, "", text);
     }

@@ -1,6 +1,6 @@
 #include "coordinator/cluster/imagecluster.h"
 
-#include "proto/split.h"
+#include "proto/groupplan.h"
 #include "proto/wire.h"
 
 #include <stdlib.h>
@@ -68,66 +68,6 @@ int imagecluster_describe(struct imagecluster *i, struct cluster *c, const char 
     return ERR_OK;
 }
 
-/* Stage `stage` of group k: ranks in order, layers and segments as even as can be. */
-static int lay_stage(const struct imagecluster_load *l, int layers, int k, int stage, Muster__StagePlan *s,
-                     struct arena *mem)
-{
-    s->ranks = arena_take(mem, (size_t)l->tp * sizeof *s->ranks);
-    s->segment_end = arena_take(mem, (size_t)l->tp * sizeof *s->segment_end);
-    if (s->ranks == NULL || s->segment_end == NULL)
-        return ERR_NOMEM;
-    s->n_ranks = s->n_segment_end = (size_t)l->tp;
-    s->layer_begin = (uint32_t)(layers * stage / l->pp);
-    s->layer_end = (uint32_t)(layers * (stage + 1) / l->pp);
-    for (int i = 0; i < l->tp; i++) {
-        s->ranks[i] = (uint32_t)((k * l->pp + stage) * l->tp + i);
-        s->segment_end[i] = (uint32_t)split_even(split_leaves(l->tp), l->tp, i).end;
-    }
-    return ERR_OK;
-}
-
-static int lay_group(const struct imagecluster_load *l, int layers, int k, Muster__ReplicaPlan *r,
-                     struct arena *mem)
-{
-    Muster__StagePlan *s = arena_take(mem, (size_t)l->pp * sizeof *s);
-    r->stages = arena_take(mem, (size_t)l->pp * sizeof *r->stages);
-    if (s == NULL || r->stages == NULL)
-        return ERR_NOMEM;
-    r->n_stages = (size_t)l->pp;
-    for (int i = 0; i < l->pp; i++) {
-        muster__stage_plan__init(r->stages[i] = &s[i]);
-        TRY(lay_stage(l, layers, k, i, &s[i], mem));
-    }
-    return ERR_OK;
-}
-
-/* The plan of the denoiser: n groups of tp x pp ranks. */
-static Muster__Plan *lay_plan(const struct imagecluster_load *l, int layers, int n, struct arena *mem)
-{
-    Muster__Plan *p = arena_take(mem, sizeof *p);
-    Muster__NetworkPlan *net = arena_take(mem, sizeof *net), **list = arena_take(mem, sizeof *list);
-    Muster__ReplicaPlan *r = arena_take(mem, (size_t)n * sizeof *r);
-    Muster__ReplicaPlan **replicas = arena_take(mem, (size_t)n * sizeof *replicas);
-    if (p == NULL || net == NULL || list == NULL || r == NULL || replicas == NULL)
-        return NULL;
-    muster__plan__init(p);
-    muster__network_plan__init(*list = net);
-    for (int k = 0; k < n; k++) {
-        muster__replica_plan__init(replicas[k] = &r[k]);
-        if (lay_group(l, layers, k, &r[k], mem) != ERR_OK)
-            return NULL;
-    }
-    net->name = (char *)"denoiser";
-    net->tp = (uint32_t)l->tp;
-    net->pp = (uint32_t)l->pp;
-    net->dp = (uint32_t)n;
-    net->replicas = replicas;
-    net->n_replicas = (size_t)n;
-    p->networks = list;
-    p->n_networks = 1;
-    return p;
-}
-
 /* Groups in order, two by two where guidance is shared; a replica is known by its leaders. */
 static int lay_replicas(struct imagecluster *i, const struct imagecluster_load *l, int n_groups,
                         Muster__ImageLoad *load, struct err *err)
@@ -160,15 +100,11 @@ static int lay_out(struct imagecluster *i, const struct imagecluster_load *l, Mu
                    struct err *err)
 {
     int n = i->cluster->n_workers, layers = (int)i->spec->layers, group = l->tp * l->pp;
-    if (group > 1 && layers == 0)
-        return err_set(err, ERR_INVAL, "%s cannot be shared by ranks: leave --tp and --pp out",
-                       i->spec->kind);
-    if (l->pp > 1 && l->pp > layers)
-        return err_set(err, ERR_INVAL, "--pp %d: %s has %d layers", l->pp, i->spec->name, layers);
-    if (group > n)
-        return err_set(err, ERR_INVAL, "--tp %d --pp %d wants %d ranks, there are %d", l->tp, l->pp, group,
-                       n);
-    load->plan = lay_plan(l, layers > 0 ? layers : 1, n / group, &i->cluster->keep);
+    struct groupplan g = {"denoiser", layers, l->tp, l->pp, 1};
+    TRY(groupplan_check(&g, n, i->spec->kind, i->spec->name, err));
+    g.layers = layers > 0 ? layers : 1;
+    g.groups = n / group;
+    load->plan = groupplan_lay(&g, &i->cluster->keep);
     if (load->plan == NULL)
         return err_set(err, ERR_NOMEM, "no memory for the coordinator");
     return lay_replicas(i, l, n / group, load, err);

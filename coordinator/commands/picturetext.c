@@ -9,6 +9,19 @@
 enum { TOKENIZER_EMPTY = 4,         /* bytes of a container without entries */
        WARNED_MAX = 20, WORD_MAX = 64 };
 
+static int add_encoder(struct picturetext *t, const ProtobufCBinaryData *tokenizer,
+                       struct picturetext_encoder e, struct err *err)
+{
+    if (t->n_encoders == PICTURETEXT_ENCODERS)
+        return err_set(err, ERR_PEER, "%s: more than %d text encoders", t->spec->name, PICTURETEXT_ENCODERS);
+    struct picturetext_encoder *made = &t->encoder[t->n_encoders++];
+    *made = e;
+    if (tokenizer->len > TOKENIZER_EMPTY &&
+        tokenizer_open(&made->tokenizer, tokenizer->data, tokenizer->len, err) != ERR_OK)
+        return err_prefix(err, "%s", t->spec->name);
+    return ERR_OK;
+}
+
 int picturetext_open(struct picturetext *t, const Muster__ImageSpec *spec, struct err *err)
 {
     memset(t, 0, sizeof *t);
@@ -16,16 +29,20 @@ int picturetext_open(struct picturetext *t, const Muster__ImageSpec *spec, struc
     t->unknown = calloc(WARNED_MAX, sizeof *t->unknown);
     if (t->unknown == NULL)
         return err_set(err, ERR_NOMEM, "no memory for words");
-    if (spec->tokenizer.len <= TOKENIZER_EMPTY)
-        return ERR_OK;
-    if (tokenizer_open(&t->tokenizer, spec->tokenizer.data, spec->tokenizer.len, err) != ERR_OK)
-        return err_prefix(err, "%s", spec->name);
+    const struct picturetext_encoder first = {NULL, spec->tokens, spec->vocab, spec->bos, spec->eos};
+    TRY(add_encoder(t, &spec->tokenizer, first, err));
+    for (size_t i = 0; i < spec->n_more_texts; i++) {
+        const Muster__ImageText *m = spec->more_texts[i];
+        TRY(add_encoder(t, &m->tokenizer,
+                        (struct picturetext_encoder){NULL, m->tokens, m->vocab, m->bos, m->eos}, err));
+    }
     return ERR_OK;
 }
 
 void picturetext_close(struct picturetext *t)
 {
-    tokenizer_close(t->tokenizer);
+    for (int i = 0; i < t->n_encoders; i++)
+        tokenizer_close(t->encoder[i].tokenizer);
     for (int i = 0; i < t->n_unknown; i++)
         free((char *)(uintptr_t)t->unknown[i]);
     free(t->unknown);
@@ -76,78 +93,95 @@ static void look_at_words(struct picturetext *t, const char *text)
     }
 }
 
-static void say_cut(struct picturetext *t, const struct picturejob *j, const int32_t *ids, int n)
+static void say_cut(struct picturetext *t, const struct picturetext_encoder *e, const struct picturejob *j,
+                    const int32_t *ids, int n)
 {
-    char *text = NULL;
+    char *text = NULL, which[16] = "";
     size_t bytes;
     if (t->n_cut++ >= WARNED_MAX)
         return;
-    if (t->tokenizer != NULL)
-        tokenizer_decode(t->tokenizer, ids, n, true, &text, &bytes, NULL);
+    if (e->tokenizer != NULL)
+        tokenizer_decode(e->tokenizer, ids, n, true, &text, &bytes, NULL);
+    if (t->n_encoders > 1)
+        snprintf(which, sizeof which, " %d", (int)(e - t->encoder) + 1);
     if (j->line > 0)
         fprintf(stderr, "warning: line %d: ", j->line);
     else
         fprintf(stderr, "warning: ");
-    fprintf(stderr, "the prompt is longer than the %u tokens that the text encoder takes; cut "
-            "off: '%.200s'\n",
-            t->spec->tokens, text != NULL ? text : "");
+    fprintf(stderr, "the prompt is longer than the %u tokens that the text encoder%s takes; cut "
+            "off: '%.200s'\n", e->tokens, which, text != NULL ? text : "");
     free(text);
 }
 
 /* --- ids */
 
-/* Begin, the ids that fit, end. */
-static int frame(struct picturetext *t, const struct picturejob *j, const int32_t *ids, int n,
-                 uint32_t **out, int *n_out, struct err *err)
+/* Begin, the ids that fit, end: after what *out holds; of one encoder among several, with their count. */
+static int frame(struct picturetext *t, const struct picturetext_encoder *e, const struct picturejob *j,
+                 const int32_t *ids, int n, uint32_t **out, int *n_out, struct err *err)
 {
-    const Muster__ImageSpec *s = t->spec;
-    int room = (int)s->tokens - (s->bos >= 0) - (s->eos >= 0), k = 0;
+    int room = (int)e->tokens - (e->bos >= 0) - (e->eos >= 0), k = *n_out + (t->n_encoders > 1);
     if (n > room)
-        say_cut(t, j, ids + room, n - room);
+        say_cut(t, e, j, ids + room, n - room);
     n = n < room ? n : room;
-    *out = malloc(((size_t)n + 2) * sizeof **out);
-    if (*out == NULL)
+    uint32_t *grown = realloc(*out, ((size_t)k + (size_t)n + 2) * sizeof *grown);
+    if (grown == NULL)
         return err_set(err, ERR_NOMEM, "no memory for a prompt");
-    if (s->bos >= 0)
-        (*out)[k++] = (uint32_t)s->bos;
+    *out = grown;
+    if (e->bos >= 0)
+        grown[k++] = (uint32_t)e->bos;
     for (int i = 0; i < n; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= s->vocab)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= e->vocab)
             return err_set(err, ERR_INVAL, "id %d lies outside the text encoder's vocabulary of %u", ids[i],
-                           s->vocab);
-        (*out)[k++] = (uint32_t)ids[i];
+                           e->vocab);
+        grown[k++] = (uint32_t)ids[i];
     }
-    if (s->eos >= 0)
-        (*out)[k++] = (uint32_t)s->eos;
+    if (e->eos >= 0)
+        grown[k++] = (uint32_t)e->eos;
+    if (t->n_encoders > 1)
+        grown[*n_out] = (uint32_t)(k - *n_out - 1);
     *n_out = k;
     return ERR_OK;
 }
 
+static int encode_with(struct picturetext *t, const struct picturetext_encoder *e, const struct picturejob *j,
+                       const char *text, uint32_t **out, int *n_out, struct err *err)
+{
+    struct token_list list = {0};
+    if (e->tokenizer == NULL && text[0] != '\0')
+        return err_set(err, ERR_FORMAT, "%s: no tokenizer/ in it, so a prompt must come as --prompt-ids",
+                       t->spec->name);
+    int rc = text[0] != '\0' ? tokenizer_encode(e->tokenizer, text, strlen(text),
+                                                (struct tokenize_options){0}, &list, err) : ERR_OK;
+    if (rc == ERR_OK)
+        rc = frame(t, e, j, list.id, list.n, out, n_out, err);
+    token_list_free(&list);
+    return rc;
+}
+
+/* *out [*n_out] is the caller's to free, also after an error. */
 static int encode_text(struct picturetext *t, const struct picturejob *j, const char *text, uint32_t **out,
                        int *n_out, struct err *err)
 {
-    struct token_list list = {0};
     if (text == NULL)
         text = "";
-    if (t->tokenizer == NULL && text[0] != '\0')
-        return err_set(err, ERR_FORMAT, "%s: no tokenizer/ in it, so a prompt must come as --prompt-ids",
-                       t->spec->name);
-    int rc = text[0] != '\0' ? tokenizer_encode(t->tokenizer, text, strlen(text),
-                                                (struct tokenize_options){0}, &list, err) : ERR_OK;
-    if (rc == ERR_OK && t->spec->n_words > 0)
+    if (t->spec->n_words > 0)
         look_at_words(t, text);
-    if (rc == ERR_OK)
-        rc = frame(t, j, list.id, list.n, out, n_out, err);
-    token_list_free(&list);
-    return rc;
+    *n_out = 0;
+    for (int i = 0; i < t->n_encoders; i++)
+        TRY(encode_with(t, &t->encoder[i], j, text, out, n_out, err));
+    return ERR_OK;
 }
 
 static int encode_ids(struct picturetext *t, struct picturejob *j, struct err *err)
 {
     int32_t *ids = NULL;
     int n = 0;
+    if (t->n_encoders > 1)
+        return err_set(err, ERR_INVAL, "--prompt-ids: %s has %d text encoders, so a prompt comes in words",
+                       t->spec->name, t->n_encoders);
     if (cli_ids(err, "--prompt-ids", j->ids, &ids, &n) != 0)
         return ERR_INVAL;
-    int rc = frame(t, j, ids, n, &j->token, &j->n_token, err);
+    int rc = frame(t, &t->encoder[0], j, ids, n, &j->token, &j->n_token, err);
     free(ids);
     return rc;
 }

@@ -44,19 +44,24 @@ static void probe(int ranks, const char *model, const char *in, const char *out,
     e2e_run_free(&r);
 }
 
-static void like_the_reference(void **state)
+static void same_bytes(const char *a, const char *b)
 {
     size_t n, n_other;
+    char *one = e2e_read_file(a, &n), *other = e2e_read_file(b, &n_other);
+    assert_true(one != NULL && other != NULL && n == n_other && memcmp(one, other, n) == 0);
+    free(one);
+    free(other);
+}
+
+static void like_the_reference(void **state)
+{
     char expected[600];
     snprintf(expected, sizeof expected, "%s/diffusion/pixel_mmdit/expected.safetensors", root);
     probe(1, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", e2e_place("one"), "");
     assert_int_equal(compare(e2e_place("one"), expected, 1e-4), 3 + 4);      /* text; times in the names */
     probe(3, "diffusion/pixel_mmdit", "diffusion/pixel_mmdit/expected.safetensors", e2e_place("three"),
           "--threads 1");
-    char *one = e2e_read_file(e2e_place("one"), &n), *three = e2e_read_file(e2e_place("three"), &n_other);
-    assert_true(n == n_other && memcmp(one, three, n) == 0);
-    free(one);
-    free(three);
+    same_bytes(e2e_place("one"), e2e_place("three"));
     snprintf(expected, sizeof expected, "%s/gan/resnet_generator.expected.safetensors", root);
     probe(2, "gan", "gan/resnet_generator.expected.safetensors", e2e_place("gan"), "--part resnet_generator");
     assert_int_equal(compare(e2e_place("gan"), expected, 1e-4), 1);
@@ -77,6 +82,20 @@ static void write_input(const char *path, const char *name, int n_dims, const in
     assert_int_equal(safewriter_write(&w, zeros, bytes, &err), ERR_OK);
     assert_int_equal(safewriter_close(&w, &err), ERR_OK);
     free(zeros);
+}
+
+/* Denoisers shared by stages of ranks, one rank idle; the autoencoder's calls in the same file by the first. */
+static void by_groups(void **state)
+{
+    static const char *const model[] = {"diffusion/dit", "diffusion/sd35"};
+    char in[200], out[20];
+    for (int i = 0; i < 2; i++) {
+        snprintf(in, sizeof in, "%s/expected.safetensors", model[i]);
+        snprintf(out, sizeof out, "alone%d", i);
+        probe(0, model[i], in, e2e_place(out), "--threads 1");
+        probe(5, model[i], in, e2e_place("group"), i == 0 ? "--threads 1 --tp 2 --pp 2" : "--threads 1 --tp 3");
+        same_bytes(e2e_place(out), e2e_place("group"));
+    }
 }
 
 /* Without mpirun, which takes most of a short run's time. */
@@ -113,9 +132,26 @@ static void wrong_input(void **state)
     assert_int_not_equal(access(e2e_place("never"), F_OK), 0);
 }
 
+static void wrong_groups(void **state)
+{
+    struct e2e_run r;
+    char flags[700];
+    snprintf(flags, sizeof flags, "--out '%s'", e2e_place("never"));
+    refuse("diffusion/dit", e2e_place("in"), "--tp 2 --out never", USAGE, "wants 2 ranks, there are 1");
+    write_input(e2e_place("in"), "in", 4, (const int64_t[]){1, 4, 8, 8});
+    e2e_ranks(&r, 4, LIMIT_S, "probe -m '%s/diffusion/dit' --in '%s' --tp 2 --pp 2 %s", root, e2e_place("in"), flags);
+    e2e_expect_error(&r, INPUT, "the input t is missing");
+    e2e_run_free(&r);
+    e2e_ranks(&r, 4, LIMIT_S, "probe -m '%s/diffusion/dit' --in '%s' --pp 4 %s", root, e2e_place("in"), flags);
+    e2e_expect_error(&r, USAGE, "has 3 layers");
+    e2e_run_free(&r);
+    assert_int_not_equal(access(e2e_place("never"), F_OK), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(like_the_reference), cmocka_unit_test(wrong_input)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(like_the_reference), cmocka_unit_test(wrong_input),
+                                       cmocka_unit_test(by_groups), cmocka_unit_test(wrong_groups)};
     const char *given = getenv("MUSTER_FIXTURES");
     snprintf(root, sizeof root, "%s", given != NULL ? given : FIXTURES_DEFAULT);
     if (access(root, R_OK) != 0)

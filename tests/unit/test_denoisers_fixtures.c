@@ -1,9 +1,7 @@
 /* The transformer denoisers and the CLIP text encoder: every folder of diffusion/ with an
- * SD3Transformer2DModel or a PixArtTransformer2DModel at its seams, on one rank and on tp x pp of them (the
- * same bits), and three training steps of
+ * SD3Transformer2DModel or a PixArtTransformer2DModel at its seams, and three training steps of
  * train/mmdit_train and train/dit_train (loss, gradients, weights), by the measures of the README there. */
 #include "tests/fixturetensor.h"
-#include "tests/unit/denoiserteam.h"
 #include "workers/models/cliptext.h"
 #include "workers/models/mmdit.h"
 #include "workers/models/pixart.h"
@@ -149,47 +147,6 @@ static int denoise(struct denoiser *d, struct nn_tensor *x, const double *times,
                          err);
 }
 
-/* The call by 1 to 3 x 1 to 2 ranks: within the limit, with the bits of one, and each with its share only. */
-static void run_teams(struct tensorfile *t, const struct denoiser *d, struct nn_tensor *x,
-                      const double *times, const struct text_input *text, const char *out_name)
-{
-    float *alone = NULL;
-    uint64_t whole = 0;
-    for (int pp = 1; pp <= 2; pp++)
-        for (int tp = 1; tp <= 3; tp++) {
-            struct denoiserteam k = {
-                .weights = d->net.file, .mm = d->pixart ? NULL : &d->mm, .px = d->pixart ? &d->px : NULL,
-                .in = {x, text->context, times, text->mask, text->resolution, text->aspect},
-                .pooled = text->pooled, .tp = tp, .pp = pp, .half = nn.half};
-            struct err err = {0};
-            uint64_t most = 0;
-            if (denoiserteam_run(&k, &err) != ERR_OK) {
-                note(out_name, &err);
-                continue;
-            }
-            check(t, out_name, k.out, limit_of(), nn.half);
-            for (int i = 0; i < tp * pp; i++)
-                most = k.weights_floats[i] > most ? k.weights_floats[i] : most;
-            checks += 2;
-            if (alone != NULL && memcmp(alone, k.out, (size_t)k.n_out * sizeof *alone) != 0) {
-                printf("%s: other bits with tp %d, pp %d\n", out_name, tp, pp);
-                failures++;
-            }
-            whole = alone == NULL ? most : whole;
-            if (pp > 1 && most >= whole) {
-                printf("%s: a rank of tp %d, pp %d holds all weights\n", out_name, tp, pp);
-                failures++;
-            }
-            if (alone == NULL)
-                alone = k.out;
-            else
-                free(k.out);
-        }
-    free(alone);
-}
-
-static int teams_left;          /* calls of this folder that are run by teams too */
-
 static void run_call(struct tensorfile *t, struct denoiser *d, const char *in_name, const char *out_name,
                      const double *times, const struct text_input *text)
 {
@@ -208,8 +165,6 @@ static void run_call(struct tensorfile *t, struct denoiser *d, const char *in_na
         return;
     }
     check(t, out_name, out->data, limit_of(), nn.half);
-    if (teams_left-- > 0)
-        run_teams(t, d, x, times, &rows, out_name);
 }
 
 /* NAME as bytes, or as doubles; NULL when absent. */
@@ -317,7 +272,6 @@ static void run_folder_as(const char *folder, bool fixed)
     if (!open_denoiser(&d, path, &err))
         return;
     d.net.w.fixed = fixed;
-    teams_left = fixed ? 2 : 0;
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
     if (tensorfile_open(&t, path, &err) != ERR_OK) {
         note(path, &err);

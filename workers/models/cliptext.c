@@ -142,8 +142,10 @@ int cliptext_forward(struct nn *nn, const struct cliptext_config *c, struct para
         nn, nn_embedding(nn, ids, 2, shape, params_get(&r, "%sembeddings.token_embedding.weight", prefix)),
         nn_embedding(nn, places, 2, shape,
                      params_get(&r, "%sembeddings.position_embedding.weight", prefix)));
-    for (int i = 0; i < c->layers; i++)
+    for (int i = 0; i < c->layers; i++) {
+        out->penultimate = h;
         h = layer(&r, c, prefix, i, h);
+    }
     out->hidden = nn_layer_norm(nn, h, params_get(&r, "%sfinal_layer_norm.weight", prefix),
                                 params_get(&r, "%sfinal_layer_norm.bias", prefix), c->eps);
     out->pooled = nn_pick(nn, out->hidden, end_positions(nn, c, ids, b, l));

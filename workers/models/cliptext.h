@@ -20,7 +20,8 @@ struct cliptext_config {
 int cliptext_config_read(struct cliptext_config *c, const json_t *config, const char *file,
                          struct err *err);
 
-struct cliptext_out { struct nn_tensor *hidden, *pooled, *embeds; };    /* embeds NULL without one */
+/* penultimate: the state before the last layer, not normalised; embeds: NULL without a projection. */
+struct cliptext_out { struct nn_tensor *hidden, *pooled, *embeds, *penultimate; };
 
 /* ids [b, l] are checked against the vocabulary; l is at most `positions`. file: for messages. */
 int cliptext_forward(struct nn *nn, const struct cliptext_config *c, struct params *w,

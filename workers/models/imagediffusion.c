@@ -23,7 +23,7 @@ static int clip_open(struct imagepart *p, struct err *err)
     TRY(cliptext_config_read(c, p->config, p->file, err));
     p->facts = (struct imagefacts){.tokens = c->positions, .vocab = c->vocab, .text_width = c->width,
                                    .pooled_width = c->projection, .layers = c->layers,
-                                   .heads = c->heads};
+                                   .heads = c->heads, .bos = c->bos, .eos = c->eos, .pad = c->pad};
     return ERR_OK;
 }
 
@@ -42,6 +42,8 @@ static int clip_run(struct imagepart *p, struct nn *nn, const struct imagetensor
     imageoutput(out, "pooled", text.pooled);
     if (text.embeds != NULL)
         imageoutput(out, "text_embeds", text.embeds);
+    if (imagetensors_find(in, "penultimate") != NULL)
+        imageoutput(out, "penultimate", text.penultimate);
     return ERR_OK;
 }
 
@@ -63,15 +65,16 @@ static int mmdit_open(struct imagepart *p, struct err *err)
     p->facts = (struct imagefacts){
         .channels_in = c->in_channels, .channels_out = c->out_channels, .patch = c->patch,
         .side = c->sample, .side_max = c->positions * c->patch, .text_width = c->joint,
-        .pooled_width = c->pooled, .layers = c->layers, .heads = c->heads};
+        .pooled_width = c->pooled, .layers = c->layers, .heads = c->heads, .head_dim = c->head_dim};
     return ERR_OK;
 }
 
-static int mmdit_run(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
-                     struct imagetensors *out, struct err *err)
+static int mmdit_first(struct imagepart *p, struct nn *nn, const struct imagetensors *in, struct netrows *h,
+                       struct err *err)
 {
     const struct mmdit_config *c = p->state;
-    struct nn_tensor *x, *context, *pooled, *y;
+    struct params_reader r = imagepart_reader(p, nn, err);
+    struct nn_tensor *x, *context, *pooled;
     double *times;
     TRY(imageinput_tensor(nn, in, "in", true, 4, (const int64_t[]){0, c->in_channels, 0, 0}, &x, err));
     int64_t b = x->shape[0];
@@ -79,14 +82,32 @@ static int mmdit_run(struct imagepart *p, struct nn *nn, const struct imagetenso
     TRY(imageinput_tensor(nn, in, "context", true, 3, (const int64_t[]){b, 0, c->joint}, &context, err));
     TRY(imageinput_tensor(nn, in, "pooled", true, 2, (const int64_t[]){b, c->pooled}, &pooled, err));
     TRY(imageinput_parts(nn, b, err));
-    TRY(mmdit_forward(nn, c, &p->w, p->file, x, times, context, pooled, &y, err));
-    imageoutput(out, "out", y);
-    return ERR_OK;
+    return mmdit_begin(&r, c, x, times, context, pooled, h);
 }
+
+static int mmdit_middle(struct imagepart *p, struct nn *nn, const struct netshard_held *held,
+                        struct netrows *h, struct err *err)
+{
+    const struct mmdit_config *c = p->state;
+    struct params_reader r = imagepart_reader(p, nn, err);
+    r.shard = held != NULL ? held->shard : NULL;
+    return mmdit_layers(&r, c, held != NULL ? held->first : 0, held != NULL ? held->end : c->layers, h);
+}
+
+static int mmdit_last(struct imagepart *p, struct nn *nn, const struct netrows *h, int rows, int cols,
+                      struct nn_tensor **out, struct err *err)
+{
+    struct params_reader r = imagepart_reader(p, nn, err);
+    return mmdit_end(&r, p->state, h, rows, cols, out);
+}
+
+static int mmdit_extra(const struct imagepart *p, int text_tokens) { return 1; }
+
+static const struct imagesplit mmdit_split = {mmdit_first, mmdit_middle, mmdit_last, mmdit_extra};
 
 const struct imagefamily imagefamily_mmdit = {
     .kind = "SD3Transformer2DModel", .role = IMAGE_DENOISER, .prefix = "mmdit", .open = mmdit_open,
-    .run = mmdit_run,
+    .run = imagesplit_run, .split = &mmdit_split,
     .input = {{"in", NULL, true}, {"t", "t", false}, {"context", "text.hidden", false},
               {"pooled", "text.text_embeds", false}}};
 
@@ -100,16 +121,17 @@ static int pixart_open(struct imagepart *p, struct err *err)
     TRY(pixart_check(c, &p->w, p->file, err));
     p->facts = (struct imagefacts){
         .channels_in = c->in_channels, .channels_out = c->out_channels, .patch = c->patch,
-        .side = c->sample, .text_width = c->caption, .layers = c->layers, .heads = c->heads};
+        .side = c->sample, .text_width = c->caption, .layers = c->layers, .heads = c->heads,
+        .head_dim = c->head_dim};
     return ERR_OK;
 }
 
-static int pixart_run(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
-                      struct imagetensors *out, struct err *err)
+static int pixart_first(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
+                        struct netrows *h, struct err *err)
 {
     const struct pixart_config *c = p->state;
+    struct params_reader r = imagepart_reader(p, nn, err);
     struct pixart_input i = {0};
-    struct nn_tensor *y;
     int32_t *keep;
     double *times, *resolution, *aspect;
     TRY(imageinput_tensor(nn, in, "in", true, 4, (const int64_t[]){0, c->in_channels, 0, 0}, &i.x, err));
@@ -131,14 +153,35 @@ static int pixart_run(struct imagepart *p, struct nn *nn, const struct imagetens
     i.resolution = resolution;
     i.aspect = aspect;
     TRY(imageinput_parts(nn, b, err));
-    TRY(pixart_forward(nn, c, &p->w, p->file, &i, &y, err));
-    imageoutput(out, "out", y);
-    return ERR_OK;
+    return pixart_begin(&r, c, &i, h);
 }
+
+static int pixart_middle(struct imagepart *p, struct nn *nn, const struct netshard_held *held,
+                         struct netrows *h, struct err *err)
+{
+    const struct pixart_config *c = p->state;
+    struct params_reader r = imagepart_reader(p, nn, err);
+    r.shard = held != NULL ? held->shard : NULL;
+    return pixart_layers(&r, c, held != NULL ? held->first : 0, held != NULL ? held->end : c->layers, h);
+}
+
+static int pixart_last(struct imagepart *p, struct nn *nn, const struct netrows *h, int rows, int cols,
+                       struct nn_tensor **out, struct err *err)
+{
+    struct params_reader r = imagepart_reader(p, nn, err);
+    return pixart_end(&r, p->state, h, rows, cols, out);
+}
+
+static int pixart_extra(const struct imagepart *p, int text_tokens)
+{
+    return pixart_extra_rows(p->state, text_tokens);
+}
+
+static const struct imagesplit pixart_split = {pixart_first, pixart_middle, pixart_last, pixart_extra};
 
 const struct imagefamily imagefamily_pixart = {
     .kind = "PixArtTransformer2DModel", .role = IMAGE_DENOISER, .prefix = "dit", .open = pixart_open,
-    .run = pixart_run,
+    .run = imagesplit_run, .split = &pixart_split,
     .input = {{"in", NULL, true}, {"t", "t", false}, {"context", "text.hidden", false},
               {"mask", "mask", false}, {"resolution", "resolution", false},
               {"aspect_ratio", "aspect_ratio", false}}};

@@ -2,6 +2,7 @@
 #include "workers/models/imagefamily.h"
 
 #include "workers/models/imagerows.h"
+#include "workers/models/netshard.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -108,7 +109,8 @@ int imageinput_doubles(struct nn *nn, const struct imagetensors *in, const char 
                        (long long)t->n, (long long)n);
     *out = nn_take(nn, (size_t)n * sizeof **out);
     for (int64_t i = 0; i < n; i++) {
-        double v = (*out)[i] = t->data[t->n == 1 ? 0 : i];
+        int64_t k = t->n == 1 ? 0 : i;
+        double v = (*out)[i] = t->exact != NULL ? t->exact[k] : t->data[k];
         if (!(v >= -ANGLE_MOST && v <= ANGLE_MOST))
             return err_set(err, ERR_INVAL, "the input %s holds %g: numbers up to %g are known", name, v,
                            ANGLE_MOST);
@@ -125,6 +127,25 @@ int imageinput_parts(struct nn *nn, int64_t n, struct err *err)
     for (int64_t i = 0; i <= n; i++)
         begin[i] = i;
     nn_set_parts(nn, (int)n, begin);
+    return ERR_OK;
+}
+
+struct params_reader imagepart_reader(struct imagepart *p, struct nn *nn, struct err *err)
+{
+    return (struct params_reader){.set = &p->w, .nn = nn, .file = p->file, .err = err};
+}
+
+int imagesplit_run(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
+                   struct imagetensors *out, struct err *err)
+{
+    const struct imagesplit *s = p->family->split;
+    struct netrows h = {0};
+    struct nn_tensor *y;
+    TRY(s->begin(p, nn, in, &h, err));
+    const int64_t *shape = imagetensors_find(in, "in")->shape;
+    TRY(s->layers(p, nn, NULL, &h, err));
+    TRY(s->end(p, nn, &h, (int)shape[2] / p->facts.patch, (int)shape[3] / p->facts.patch, &y, err));
+    imageoutput(out, "out", y);
     return ERR_OK;
 }
 

@@ -11,6 +11,23 @@
 struct imageinput { const char *name, *shared; bool first; };
 enum { FAMILY_INPUTS_MAX = 10 };
 
+struct netrows;
+struct netshard_held;
+/* A denoiser that ranks can share, in three: what comes before its layers, with all checks of the inputs; the
+ * layers that a rank holds, with its share of each (held NULL: all of all); what comes after them, on rows x
+ * cols patches. Rows are in nn's memory. h->text is NULL where there is no text, and after the layers it is
+ * not looked at. */
+struct imagesplit {
+    int (*begin)(struct imagepart *p, struct nn *nn, const struct imagetensors *in, struct netrows *h,
+                 struct err *err);
+    int (*layers)(struct imagepart *p, struct nn *nn, const struct netshard_held *held, struct netrows *h,
+                  struct err *err);
+    int (*end)(struct imagepart *p, struct nn *nn, const struct netrows *h, int rows, int cols,
+               struct nn_tensor **out, struct err *err);
+    /* Rows that go beside those of picture and text. */
+    int (*extra_rows)(const struct imagepart *p, int text_tokens);
+};
+
 struct imagefamily {
     const char *kind;           /* the class in a configuration, or what it is */
     enum imagerole role;
@@ -22,6 +39,7 @@ struct imagefamily {
     int (*run)(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
                struct imagetensors *out, struct err *err);
     struct imageinput input[FAMILY_INPUTS_MAX];
+    const struct imagesplit *split;     /* NULL: one rank runs it */
 };
 
 extern const struct imagefamily *const imagefamilies[];      /* NULL-terminated */
@@ -46,6 +64,11 @@ int imageinput_doubles(struct nn *nn, const struct imagetensors *in, const char 
                        int64_t n, double **out, struct err *err);
 /* One part for each of n samples. */
 int imageinput_parts(struct nn *nn, int64_t n, struct err *err);
+/* The run of a family that has a split: the three one after the other. */
+int imagesplit_run(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
+                   struct imagetensors *out, struct err *err);
+/* Where weights are read from: a forward's beginning. */
+struct params_reader imagepart_reader(struct imagepart *p, struct nn *nn, struct err *err);
 void imageoutput(struct imagetensors *out, const char *name, const struct nn_tensor *t);
 
 #endif

@@ -1,6 +1,7 @@
 #include "workers/models/imagemodel.h"
 
 #include "workers/models/imagefamily.h"
+#include "workers/models/netshard.h"
 #include "workers/models/textfile.h"
 
 #include <dirent.h>
@@ -127,6 +128,7 @@ static int open_part(struct imagepart *p, const char *name, const char *path, co
     p->family = class_name != NULL ? imagefamily_named(class_name) : NULL;
     TRY(tensorfile_open(&t, path, err));
     count_weights(p, &t);
+    tensorfile_digest(&t, &(uint64_t){0}, &p->file_hash);
     /* the tensors of a class that is unknown here may be of any kind */
     int rc = class_name == NULL || p->family != NULL ? params_outline(&p->w, &t, err) : ERR_OK;
     tensorfile_close(&t);
@@ -334,14 +336,15 @@ enum imagerole imagepart_role(const struct imagepart *p) { return p->family->rol
 
 uint64_t imagepart_memory(const struct imagepart *p) { return p->parameters * sizeof(float); }
 
-int imagepart_load(struct imagepart *p, struct err *err)
+/* cut NULL: all. */
+static int load_cut(struct imagepart *p, params_cut *cut, void *ctx, struct err *err)
 {
     struct tensorfile t;
     if (p->loaded)
         return ERR_OK;
     TRY(tensorfile_open(&t, p->path, err));
     struct params w = {0};
-    int rc = params_load(&w, &t, err);
+    int rc = params_load_cut(&w, &t, cut, ctx, err);
     tensorfile_close(&t);
     if (rc != ERR_OK) {
         params_free(&w);
@@ -353,6 +356,16 @@ int imagepart_load(struct imagepart *p, struct err *err)
     p->loaded = true;
     return ERR_OK;
 }
+
+int imagepart_load(struct imagepart *p, struct err *err) { return load_cut(p, NULL, NULL, err); }
+
+int imagepart_load_share(struct imagepart *p, const struct netshard_held *held, struct err *err)
+{
+    ASSERT(imagepart_splits(p));
+    return load_cut(p, netshard_cut, (void *)(uintptr_t)held, err);
+}
+
+bool imagepart_splits(const struct imagepart *p) { return p->family != NULL && p->family->split != NULL; }
 
 int imagepart_run(struct imagepart *p, struct nn *nn, const struct imagetensors *in,
                   struct imagetensors *out, struct err *err)

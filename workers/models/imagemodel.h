@@ -4,7 +4,8 @@
  * Parts:  text_encoder, transformer, vae, .. of a folder with model_index.json; otherwise one for each
  *         .safetensors file, named as the file. A part belongs to a family (imagefamily.h): one file and
  *         one row of its table.
- * Names:  text: ids -> hidden, pooled, text_embeds. Denoiser: in, t, context, pooled, mask, resolution,
+ * Names:  text: ids -> hidden, pooled, text_embeds (and penultimate, the state before the last layer, where
+ *         an input is called so). Denoiser: in, t, context, pooled, mask, resolution,
  *         aspect_ratio, y -> out. VAE: decode.in -> decode.out, encode.in -> encode.mean, encode.logvar.
  *         GAN: z, labels -> image; image, labels -> logit. Upscaler: in -> out. Each family's row lists
  *         them.
@@ -27,6 +28,7 @@ struct imagetensor {
     int n_dims;
     int64_t shape[NN_DIMS_MAX], n;
     float *data;                /* [shape], borrowed */
+    const double *exact;        /* the same before they were rounded, or NULL */
 };
 struct imagetensors { struct imagetensor t[IMAGE_TENSORS_MAX]; int n; };
 
@@ -49,7 +51,8 @@ struct imagefacts {
     int classes;
     int scale, reach;           /* upscaler: times; pixels around a place that it depends on.
                                  * VAE: scale is pixels to a latent */
-    int layers, heads;          /* transformers */
+    int layers, heads, head_dim;        /* transformers */
+    int bos, eos, pad;          /* text: ids of CLIP */
     double scaling, shift;      /* VAE: latent = (z - shift) scaling */
 };
 
@@ -63,7 +66,7 @@ struct imagepart {
     json_t *config;             /* NULL: none */
     struct params w;            /* outlines (shapes without numbers) until imagepart_load */
     bool loaded;
-    uint64_t parameters, file_bytes;
+    uint64_t parameters, file_bytes, file_hash;     /* file_hash: of the headers */
     void *state;                /* the family's, freed with free() */
 };
 
@@ -91,6 +94,11 @@ enum imagerole imagepart_role(const struct imagepart *p);
 uint64_t imagepart_memory(const struct imagepart *p);
 /* Reads the weights, if they are not there yet. */
 int imagepart_load(struct imagepart *p, struct err *err);
+struct netshard_held;
+/* Of a denoiser that ranks can share (imagefamily.h) only what this one holds. */
+int imagepart_load_share(struct imagepart *p, const struct netshard_held *held, struct err *err);
+/* Can they? */
+bool imagepart_splits(const struct imagepart *p);
 
 /* Runs the network once (loading it if need be). Outputs are in nn's memory until its next nn_reset,
  * which is the caller's; nn's parts are set to one for each sample. A missing input, one of another

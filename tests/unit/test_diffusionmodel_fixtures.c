@@ -1,10 +1,9 @@
-/* Diffusion models of latents, or told a class or nothing, whole: the pipelines of DiT and PixArt folders step by
+/* Diffusion models of latents, or told a class or nothing, whole: the pipelines of DiT, PixArt and SD3 folders step by
  * step to their pictures (tokens and encoder of the prompts included), the
  * digits' DDIM steps, and what LeNet reads of fifty digits. Needs fixtures/diffusion and the data folder. */
 #include "tests/fixturetensor.h"
 #include "workers/diffusion/guidance.h"
 #include "workers/imagepipe.h"
-#include "workers/latentmodel.h"
 #include "workers/kernels/normal.h"
 #include "workers/models/imagefamily.h"
 
@@ -12,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DIGITS = 50, DIGIT_STEPS = 12, SIDE = 28, AREA = SIDE * SIDE };
+enum { IDS_MAX = 512, DIGITS = 50, DIGIT_STEPS = 12, SIDE = 28, AREA = SIDE * SIDE };
 
 static struct nn nn;
 static struct team team;
@@ -94,7 +93,8 @@ static void advance(struct run *r, int call, const float *const *told, const flo
         times[i] = r->plan.timestep[call];
         prompts[i] = told == NULL ? NULL : i < r->b ? told[i] : away;
     }
-    must(imagepipe_denoise(r->pipe, &nn, n, in, r->height, r->width, times, prompts, &out, &err), &err);
+    struct diffusionmodel_call c = {n, in, r->height, r->width, times, prompts};
+    must(imagepipe_denoise(r->pipe, &nn, NULL, &c, &out, &err), &err);
     for (int i = 0; i < r->b; i++) {
         const float *answer = out + i * r->n;
         if (told != NULL) {
@@ -124,25 +124,65 @@ static double *all_of(const char *path, const char *name, const struct tensor_en
 
 /* --- folders */
 
-/* Prompt `which` of the expected file, encoded; its padding left out, as imagine does. */
-static float *encoded(struct run *r, const char *path, int which)
+/* Ids NAME of the expected file without their padding, as imagine makes them: those that the mask keeps, or
+ * up to the first end. */
+static int ids_of(const char *path, const char *name, const char *mask_name, int eos, uint32_t *ids)
 {
     const struct tensor_entry *e;
-    struct err err = {0};
-    uint32_t ids[512];
-    char name[32];
+    double *mask = mask_name != NULL ? all_of(path, mask_name, &e) : NULL, *id = all_of(path, name, &e);
     int n = 0;
-    snprintf(name, sizeof name, "text.%d.mask", which);
-    double *mask = all_of(path, name, &e);
-    snprintf(name, sizeof name, "text.%d.ids", which);
-    double *id = all_of(path, name, &e);
-    for (int64_t i = 0; i < e->n_elements && i < 512; i++)
-        if (mask[i] != 0)
-            ids[n++] = (uint32_t)id[i];
-    float *out = calloc((size_t)imagepipe_prompt_floats(r->pipe), sizeof *out);
-    must(imagepipe_encode(r->pipe, &nn, ids, n, out, &err), &err);
+    for (int64_t i = 0; i < e->n_elements && n < IDS_MAX; i++) {
+        if (mask != NULL && mask[i] == 0)
+            continue;
+        ids[n++] = (uint32_t)id[i];
+        if (mask == NULL && (int)id[i] == eos)
+            break;
+    }
     free(mask);
     free(id);
+    return n;
+}
+
+/* What three encoders made of prompt `which`, where the file tells. */
+static void compare_text(const struct run *r, const char *path, int which, const float *got)
+{
+    const struct tensor_entry *e;
+    char name[32];
+    double top;
+    snprintf(name, sizeof name, "text.%d.context", which);
+    double *want = all_of(path, name, &e);
+    expect_within("context", fixture_distance(got, want, e->n_elements, &top), 1e-4);
+    int64_t at = e->n_elements;
+    free(want);
+    snprintf(name, sizeof name, "text.%d.pooled", which);
+    want = all_of(path, name, &e);
+    expect_within("pooled", fixture_distance(got + at, want, e->n_elements, &top), 1e-4);
+    expect_within("floats of a prompt", (double)(at + e->n_elements - imagepipe_prompt_floats(r->pipe)), 0);
+    free(want);
+}
+
+/* Prompt `which` of the expected file, encoded. */
+static float *encoded(struct run *r, const char *path, int which)
+{
+    const struct imagepipe_facts *f = imagepipe_facts(r->pipe);
+    struct err err = {0};
+    uint32_t ids[3 * (IDS_MAX + 1)];
+    char name[32], mask[32];
+    int n = 0;
+    snprintf(name, sizeof name, "text.%d.ids", which);
+    snprintf(mask, sizeof mask, "text.%d.mask", which);
+    if (f->n_texts == 1)
+        n = ids_of(path, name, mask, 0, ids);
+    for (int i = 0; i < f->n_texts && f->n_texts > 1; i++) {
+        if (i > 0)
+            snprintf(name, sizeof name, "text.%d.ids_%d", which, i + 1);
+        ids[n] = (uint32_t)ids_of(path, name, NULL, f->text[i].eos, ids + n + 1);
+        n += 1 + (int)ids[n];
+    }
+    float *out = calloc((size_t)imagepipe_prompt_floats(r->pipe), sizeof *out);
+    must(imagepipe_encode(r->pipe, &nn, ids, n, out, &err), &err);
+    if (f->n_texts > 1)
+        compare_text(r, path, which, out);
     return out;
 }
 
@@ -150,7 +190,7 @@ static float *encoded(struct run *r, const char *path, int which)
 static void tell(struct run *r, const char *path, float **told, float **away)
 {
     const struct tensor_entry *e;
-    if (imagepipe_facts(r->pipe)->tokens > 0) {
+    if (imagepipe_facts(r->pipe)->n_texts > 0) {
         told[0] = encoded(r, path, 0);
         *away = encoded(r, path, 2);
         return;
@@ -181,6 +221,33 @@ static void compare_picture(struct run *r, const char *path)
     free(image);
 }
 
+/* A picture becomes the middle of what the autoencoder takes for possible. */
+static void compare_encoding(struct run *r, const char *folder, const char *path)
+{
+    const struct tensor_entry *e;
+    struct imagemodel m;
+    struct err err = {0};
+    double *picture = all_of(path, "vae.encode.in", &e), worst = 0;
+    int height = (int)e->shape[2], width = (int)e->shape[3], k = imagepipe_facts(r->pipe)->pixels;
+    float *in = calloc((size_t)(3 * height * width), sizeof *in);
+    const float *got;
+    for (int64_t i = 0; i < 3 * height * width; i++)
+        in[i] = (float)picture[i];
+    double *want = all_of(path, "vae.encode.mean", &e);
+    must(imagepipe_encode_picture(r->pipe, &nn, in, height / k, width / k, &got, &err), &err);
+    must(imagemodel_open(&m, folder, &err), &err);
+    const struct imagefacts *f = &imagemodel_role(&m, IMAGE_VAE)->facts;
+    for (int64_t i = 0; i < e->n_elements / e->shape[0]; i++) {
+        double off = fabs(got[i] / f->scaling + f->shift - want[i]);
+        worst = off > worst ? off : worst;
+    }
+    imagemodel_close(&m);
+    expect_within("latents of a picture", worst, 1e-4);
+    free(picture);
+    free(want);
+    free(in);
+}
+
 static void pipeline(const char *folder)
 {
     const struct tensor_entry *e;
@@ -203,6 +270,7 @@ static void pipeline(const char *folder)
         expect_within("latents", fixture_distance(r.x, now, b * r.n, &top), 1e-3 * rms_of(now, b * r.n));
     }
     compare_picture(&r, path);
+    compare_encoding(&r, folder, path);
     for (int i = 0; i < b; i++)
         free(told[i]);
     free(away);
@@ -277,6 +345,19 @@ static void digits_read(const char *folder)
     expect_within("what a top probability of 0.8 lacks", 0.8 - sum / DIGITS, 0);
 }
 
+/* A folder with an autoencoder, of a denoiser that is known here? */
+static bool suits(const char *folder)
+{
+    struct imagepipe *pipe;
+    struct err err = {0};
+    char vae[900];
+    snprintf(vae, sizeof vae, "%s/vae", folder);
+    if (access(vae, R_OK) != 0 || imagepipe_open(&pipe, folder, &err) != ERR_OK)
+        return false;
+    imagepipe_close(pipe);
+    return true;
+}
+
 static void all(void *arg)
 {
     const char *fixtures = getenv("MUSTER_FIXTURES"), *data = getenv("MUSTER_DATA");
@@ -286,7 +367,7 @@ static void all(void *arg)
     for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
         snprintf(folder, sizeof folder, "%s/diffusion/%.200s",
                  fixtures != NULL ? fixtures : FIXTURES_DEFAULT, e->d_name);
-        if (e->d_name[0] != '.' && latentmodel_is(folder))
+        if (e->d_name[0] != '.' && suits(folder))
             pipeline(folder);
     }
     if (d != NULL)
