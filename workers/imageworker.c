@@ -1,40 +1,19 @@
 #include "workers/imageworker.h"
 
 #include "proto/wire.h"
-#include "workers/imagegroup.h"
-#include "workers/imageslot.h"
+#include "workers/imagehalf.h"
+#include "workers/imagespec.h"
+#include "workers/imageworkerstate.h"
 #include "workers/kernels/linear.h"
-#include "workers/models/modelconfig.h"
-#include "workers/node.h"
 
 #include <omp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-enum { SLOTS_MAX = NN_PARTS_MAX / 2, PROMPTS_KEPT = 64, TOKENIZER_MAX = 64 << 20 };
+enum { PROMPTS_KEPT = 64 };
 
 /* A task that waits, as it came. */
 struct waiting { struct waiting *next; uint64_t task; size_t n; uint8_t bytes[]; };
-
-struct imageworker {
-    struct comm *comm;
-    const struct sink *sink;
-    struct imagepipe *pipe;
-    struct nn nn;
-    struct team team;
-    bool loaded;
-    struct imagegroup group;            /* that runs the denoiser */
-    int helper;                         /* rank of the unconditional halves, -1 none */
-    struct imageslot *slot; int n_slots;
-    struct waiting *first, **last;
-    struct promptcache prompts;
-    /* of one step: */
-    float *in, *scratch, *other; int64_t in_cap;        /* other: the helper's answer */
-    uint8_t *rgb; size_t rgb_cap;
-    double used_us;
-};
 
 int imageworker_new(struct imageworker **out, struct comm *comm, const struct sink *sink, struct err *err)
 {
@@ -81,102 +60,6 @@ void imageworker_destroy(struct imageworker *w)
 
 /* --- the model */
 
-/* The bytes of folder/name, in mem; none where there is no such tokenizer. */
-static int add_tokenizer(const char *folder, const char *name, struct arena *mem, ProtobufCBinaryData *out,
-                         struct err *err)
-{
-    struct tensorfile none = {0};
-    char path[4096 + 80];
-    struct stat st;
-    uint8_t *bytes = NULL;
-    size_t n = 0;
-    snprintf(path, sizeof path, "%.4096s/%.64s", folder, name);
-    if (stat(path, &st) == 0)
-        TRY(model_tokenizer_bytes(&none, path, &bytes, &n, err));
-    out->data = arena_take(mem, n + 1);
-    int rc = out->data == NULL ? err_set(err, ERR_NOMEM, "no memory for the tokenizer") : ERR_OK;
-    if (rc == ERR_OK && n > 0)
-        memcpy(out->data, bytes, n);
-    out->len = rc == ERR_OK ? n : 0;
-    free(bytes);
-    return rc;
-}
-
-/* The first text encoder's facts are the spec's own. */
-static int add_texts(const struct imagepipe_facts *f, const char *path, struct arena *mem,
-                     Muster__ImageSpec *s, struct err *err)
-{
-    Muster__ImageText *more = arena_take(mem, PROMPTTEXT_MAX * sizeof *more);
-    Muster__ImageText **list = arena_take(mem, PROMPTTEXT_MAX * sizeof *list);
-    if (more == NULL || list == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for a model's description");
-    s->bos = s->eos = -1;
-    s->more_texts = list;
-    for (int i = 0; i < f->n_texts; i++) {
-        const struct imagepipe_text *t = &f->text[i];
-        Muster__ImageText *m = i > 0 ? &more[s->n_more_texts] : NULL;
-        if (m == NULL) {
-            s->tokens = (uint32_t)t->tokens;
-            s->vocab = (uint32_t)t->vocab;
-            s->bos = t->bos;
-            s->eos = t->eos;
-            TRY(add_tokenizer(path, t->tokenizer, mem, &s->tokenizer, err));
-            continue;
-        }
-        muster__image_text__init(list[s->n_more_texts++] = m);
-        m->tokens = (uint32_t)t->tokens;
-        m->vocab = (uint32_t)t->vocab;
-        m->bos = t->bos;
-        m->eos = t->eos;
-        TRY(add_tokenizer(path, t->tokenizer, mem, &m->tokenizer, err));
-    }
-    return ERR_OK;
-}
-
-/* Words that training saw, as the folder tells them; a folder need not. */
-static void add_words(const struct imagepipe *pipe, struct arena *mem, Muster__ImageSpec *s)
-{
-    int n = 0;
-    const char *const *words = imagepipe_words(pipe, &n);
-    char **list = n > 0 ? arena_take(mem, (size_t)n * sizeof *list) : NULL;
-    for (int i = 0; list != NULL && i < n; i++)
-        list[i] = (char *)(uintptr_t)words[i];
-    s->words = list;
-    s->n_words = list != NULL ? (size_t)n : 0;
-}
-
-static int fill_spec(struct imageworker *w, const char *path, struct arena *mem, Muster__ImageSpec **out,
-                     struct err *err)
-{
-    enum { NAMES = 512 };
-    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
-    Muster__ImageSpec *s = arena_take(mem, sizeof *s);
-    char *hash = arena_take(mem, 65), *samplers = arena_take(mem, NAMES);
-    if (s == NULL || hash == NULL || samplers == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for a model's description");
-    muster__image_spec__init(s);
-    TRY(imagepipe_hash(w->pipe, hash, err));
-    imagepipe_samplers(w->pipe, samplers, NAMES);
-    s->name = (char *)(uintptr_t)f->name;
-    s->kind = (char *)(uintptr_t)f->kind;
-    s->hash = hash;
-    s->samplers = samplers;
-    s->sampler = f->solver != NULL ? (char *)(uintptr_t)f->solver->name : (char *)"gan";
-    s->parameters = f->parameters;
-    s->width = s->height = (uint32_t)f->side;
-    s->multiple = (uint32_t)f->patch;
-    s->largest = (uint32_t)f->side_max;
-    s->steps = (uint32_t)f->steps;
-    s->guidance = f->guidance;
-    s->latent = (uint32_t)f->latent;
-    s->classes = (uint32_t)f->classes;
-    s->layers = (uint32_t)f->layers;
-    s->low = f->channels == 6 ? (uint32_t)f->side / 2 : 0;
-    add_words(w->pipe, mem, s);
-    *out = s;
-    return add_texts(f, path, mem, s, err);
-}
-
 int imageworker_describe(struct imageworker *w, const char *path, struct arena *mem,
                          Muster__ImageSpec **spec, Muster__FileDigest *digest, struct err *err)
 {
@@ -186,7 +69,7 @@ int imageworker_describe(struct imageworker *w, const char *path, struct arena *
     TRY(imagepipe_open(&w->pipe, path, err));
     digest->rank = (uint32_t)w->comm->self;
     imagepipe_digest(w->pipe, &digest->size, &digest->hash);
-    return w->comm->self == 0 ? fill_spec(w, path, mem, spec, err) : ERR_OK;
+    return w->comm->self == 0 ? imagespec_make(w->pipe, path, mem, spec, err) : ERR_OK;
 }
 
 /* This rank's place: leader of a replica (with a helper or without), or of its second group, or none. */
@@ -217,8 +100,9 @@ int imageworker_load(struct imageworker *w, const Muster__ImageLoad *l, int thre
         return err_set(err, ERR_PEER, "a model is loaded that was not described");
     if (isa < 0 || (enum isa)isa > isa_detect())
         return err_set(err, ERR_PEER, "this rank cannot run instruction set '%s'", l->isa);
-    if (l->slots < 1 || l->slots > SLOTS_MAX)
-        return err_set(err, ERR_INVAL, "%u pictures at a time: 1 to %d are possible", l->slots, SLOTS_MAX);
+    if (l->slots < 1 || l->slots > IMAGEWORKER_SLOTS_MAX)
+        return err_set(err, ERR_INVAL, "%u pictures at a time: 1 to %d are possible", l->slots,
+                       IMAGEWORKER_SLOTS_MAX);
     bool half = strcmp(l->compute, "bf16") == 0;
     if (half)
         TRY(isa_want_bf16(err));
@@ -325,7 +209,7 @@ static int get_prompt(struct imageworker *w, const uint32_t *ids, size_t n, stru
 }
 
 /* What guidance leads away from: the negative prompt, or no class. */
-static int get_negative(struct imageworker *w, const Muster__ImageTask *t, struct prompt **out,
+int imageworker_negative(struct imageworker *w, const Muster__ImageTask *t, struct prompt **out,
                         struct err *err)
 {
     const uint32_t none = (uint32_t)imagepipe_facts(w->pipe)->none;
@@ -394,7 +278,7 @@ static int begin_slot(struct imageworker *w, struct imageslot *s, struct err *er
     if (t->n_ids_to > 0 && f->n_texts > 0)
         TRY(mix_prompts(w, s, err));
     if (s->guided && w->helper < 0)
-        TRY(get_negative(w, t, &s->negative, err));
+        TRY(imageworker_negative(w, t, &s->negative, err));
     take_first(w);
     return ERR_OK;
 }
@@ -409,20 +293,7 @@ static int fill_slots(struct imageworker *w, struct err *err)
 
 /* --- one step */
 
-/* Slots of one size, and their samples: a conditional one each, then the unconditional ones. */
-struct step {
-    struct imageslot *member[SLOTS_MAX];
-    int n, n_samples, n_guided;
-    int64_t floats, answer;             /* of a sample that goes in, that comes out */
-    double times[2 * SLOTS_MAX];
-    const float *prompts[2 * SLOTS_MAX];
-    const float *out;
-    struct imageworker *worker;
-    int rc;
-    struct err *err;
-};
-
-static int room_for(struct imageworker *w, int64_t floats, struct err *err)
+int imageworker_room(struct imageworker *w, int64_t floats, struct err *err)
 {
     if (w->in_cap >= floats)
         return ERR_OK;
@@ -437,7 +308,7 @@ static int room_for(struct imageworker *w, int64_t floats, struct err *err)
     return w->in_cap > 0 ? ERR_OK : err_set(err, ERR_NOMEM, "no memory for a step of pictures");
 }
 
-static int gather(struct imageworker *w, struct step *s, struct err *err)
+static int gather(struct imageworker *w, struct imagestep *s, struct err *err)
 {
     const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
     const struct imageslot *first = NULL;
@@ -450,7 +321,7 @@ static int gather(struct imageworker *w, struct step *s, struct err *err)
     }
     s->answer = first->n;
     s->floats = (int64_t)f->channels * first->rows * first->cols;
-    TRY(room_for(w, 2 * (int64_t)w->n_slots * s->floats, err));
+    TRY(imageworker_room(w, 2 * (int64_t)w->n_slots * s->floats, err));
     for (int i = 0; i < s->n; i++) {
         s->times[i] = imageslot_input(s->member[i], w->in + i * s->floats);
         const struct prompt *prompt = s->member[i]->prompt;
@@ -471,55 +342,14 @@ static int gather(struct imageworker *w, struct step *s, struct err *err)
     return ERR_OK;
 }
 
-static void denoise(void *arg)
+void imageworker_denoise(void *arg)
 {
-    struct step *s = arg;
+    struct imagestep *s = arg;
     struct imageworker *w = s->worker;
     int height = s->member[0] != NULL ? s->member[0]->rows : 0;
     int width = s->member[0] != NULL ? s->member[0]->cols : 0;
     struct diffusionmodel_call call = {s->n_samples, w->in, height, width, s->times, s->prompts};
     s->rc = imagepipe_denoise(w->pipe, &w->nn, &w->group, &call, &s->out, s->err);
-}
-
-/* The unconditional halves to the second rank. */
-static int ask_helper(struct imageworker *w, struct step *s, struct err *err)
-{
-    Muster__Envelope m = MUSTER__ENVELOPE__INIT;
-    Muster__ImageHalf h = MUSTER__IMAGE_HALF__INIT;
-    Muster__ImageTask prompt[SLOTS_MAX], *list[SLOTS_MAX];
-    double times[SLOTS_MAX];
-    float *x = w->in + s->n * s->floats;        /* the places of the halves that are not made here */
-    for (int i = 0, k = 0; i < s->n; i++) {
-        if (!s->member[i]->guided)
-            continue;
-        muster__image_task__init(list[k] = &prompt[k]);
-        prompt[k].negative = s->member[i]->task->negative;
-        prompt[k].n_negative = s->member[i]->task->n_negative;
-        times[k] = s->times[i];
-        memcpy(x + k++ * s->floats, w->in + i * s->floats, (size_t)s->floats * sizeof *x);
-    }
-    h.n = (uint32_t)s->n_guided;
-    h.height = (uint32_t)s->member[0]->rows;
-    h.width = (uint32_t)s->member[0]->cols;
-    h.n_times = h.n_prompts = (size_t)s->n_guided;
-    h.times = times;
-    h.prompts = list;
-    h.data = (ProtobufCBinaryData){(size_t)(s->n_guided * s->floats) * sizeof *x, (uint8_t *)x};
-    m.body_case = MUSTER__ENVELOPE__BODY_IMAGE_HALF;
-    m.image_half = &h;
-    return wire_send(w->comm, w->helper, COMM_CONTROL, &m, err);
-}
-
-static int hear_helper(struct imageworker *w, const struct step *s, const float **uncond, struct err *err)
-{
-    struct wire_tensor t;
-    size_t got, cap = (size_t)w->in_cap * sizeof(float) + WIRE_HEADER_MAX;
-    TRY(comm_recv(w->comm, w->helper, COMM_DP, w->other, cap, &got, err));
-    TRY(wire_tensor_view((const uint8_t *)w->other, got, w->comm->epoch, &t, err));
-    if (t.dtype != WIRE_F32 || t.data_bytes != (size_t)(s->n_guided * s->answer) * sizeof(float))
-        return err_set(err, ERR_PEER, "rank %d could not compute its half of the guidance", w->helper);
-    *uncond = t.data;
-    return ERR_OK;
 }
 
 /* --- pictures go */
@@ -576,7 +406,7 @@ static int deliver(struct imageworker *w, struct imageslot *s, struct err *err)
     return rc;
 }
 
-static int advance(struct imageworker *w, struct step *s, const float *uncond, struct err *err)
+static int advance(struct imageworker *w, struct imagestep *s, const float *uncond, struct err *err)
 {
     for (int i = 0, k = 0; i < s->n; i++) {
         struct imageslot *m = s->member[i];
@@ -592,16 +422,16 @@ static int advance(struct imageworker *w, struct step *s, const float *uncond, s
 /* All slots of a GAN at once: one call makes them whole. */
 static void generate(void *arg)
 {
-    struct step *s = arg;
+    struct imagestep *s = arg;
     struct imageworker *w = s->worker;
     s->rc = imagepipe_generate(w->pipe, &w->nn, s->n, w->in, w->scratch, s->prompts, &s->out, s->err);
 }
 
 static int generate_all(struct imageworker *w, struct err *err)
 {
-    struct step s = {.worker = w, .err = err};
+    struct imagestep s = {.worker = w, .err = err};
     int64_t latent = imagepipe_facts(w->pipe)->latent, begun = comm_now_us(w->comm);
-    TRY(room_for(w, (latent + 1) * w->n_slots, err));
+    TRY(imageworker_room(w, (latent + 1) * w->n_slots, err));
     for (int i = 0; i < w->n_slots; i++) {
         struct imageslot *k = &w->slot[i];
         if (!k->used)
@@ -623,17 +453,17 @@ static int generate_all(struct imageworker *w, struct err *err)
 
 static int step(struct imageworker *w, struct err *err)
 {
-    struct step s = {.worker = w, .err = err};
+    struct imagestep s = {.worker = w, .err = err};
     int64_t begun = comm_now_us(w->comm);
     TRY(gather(w, &s, err));
     const float *uncond = NULL;
     bool asked = w->helper >= 0 && s.n_guided > 0;
     if (asked)
-        TRY(ask_helper(w, &s, err));
-    team_enter(&w->team, denoise, &s);
+        TRY(imagehalf_ask(w, &s, err));
+    team_enter(&w->team, imageworker_denoise, &s);
     TRY(s.rc);
     if (asked)
-        TRY(hear_helper(w, &s, &uncond, err));
+        TRY(imagehalf_hear(w, &s, &uncond, err));
     else
         uncond = s.out + s.n * s.answer;
     int rc = advance(w, &s, uncond, err);
@@ -665,78 +495,6 @@ int imageworker_turn(struct imageworker *w, bool *busy, struct err *err)
         TRY(imagepipe_facts(w->pipe)->latent > 0 ? generate_all(w, err) : step(w, err));
     *busy = any || w->first != NULL;
     return ERR_OK;
-}
-
-/* --- the other half */
-
-static int answer_half(struct imageworker *w, const float *data, int n, int64_t floats, int peer,
-                       struct err *err)
-{
-    struct wire_tensor t = {.dtype = WIRE_F32, .n_dims = 2, .shape = {(uint64_t)n, (uint64_t)floats},
-                            .data_bytes = (size_t)(n * floats) * sizeof *data};
-    uint8_t *msg = aligned_alloc(64, (WIRE_HEADER_MAX + t.data_bytes + 63) / 64 * 64);
-    void *at;
-    if (msg == NULL)
-        return err_set(err, ERR_NOMEM, "no memory for an answer");
-    size_t size = wire_tensor_begin(msg, w->comm->epoch, &t, &at);
-    if (t.data_bytes > 0)
-        memcpy(at, data, t.data_bytes);
-    int rc = comm_send(w->comm, peer, COMM_DP, msg, size, err);
-    free(msg);
-    return rc;
-}
-
-/* Shapes a message's step like one of this rank's own. */
-static int check_half(struct imageworker *w, const Muster__ImageHalf *h, struct err *err)
-{
-    const struct imagepipe_facts *f = w->pipe != NULL ? imagepipe_facts(w->pipe) : NULL;
-    if (f == NULL || w->n_slots == 0 || h->n < 1 || h->n > SLOTS_MAX || h->n_times != h->n ||
-        h->n_prompts != h->n || h->height < 1 || h->height > (uint32_t)f->side_max || h->width < 1 ||
-        h->width > (uint32_t)f->side_max || h->height * (uint32_t)f->pixels % (uint32_t)f->patch != 0 ||
-        h->width * (uint32_t)f->pixels % (uint32_t)f->patch != 0 ||
-        h->data.len != (size_t)h->n * (size_t)f->channels * h->height * h->width * sizeof(float))
-        return err_set(err, ERR_PEER, "half of a step that does not fit the model");
-    return ERR_OK;
-}
-
-static int compute_half(struct imageworker *w, const Muster__ImageHalf *h, struct step *s, struct err *err)
-{
-    const struct imagepipe_facts *f = imagepipe_facts(w->pipe);
-    struct prompt *held[SLOTS_MAX] = {0};
-    struct imageslot shape = {.rows = (int)h->height, .cols = (int)h->width};
-    int rc = ERR_OK;
-    s->floats = (int64_t)f->channels * h->height * h->width;
-    s->answer = (int64_t)f->channels_out * h->height * h->width;
-    s->n_samples = (int)h->n;
-    s->member[0] = &shape;
-    TRY(room_for(w, (int64_t)h->n * s->floats, err));
-    memcpy(w->in, h->data.data, h->data.len);
-    for (uint32_t i = 0; i < h->n && rc == ERR_OK; i++) {
-        rc = get_negative(w, h->prompts[i], &held[i], err);
-        s->prompts[i] = rc == ERR_OK ? held[i]->values : NULL;
-        s->times[i] = h->times[i];
-    }
-    if (rc == ERR_OK) {
-        team_enter(&w->team, denoise, s);
-        rc = s->rc;
-    }
-    for (uint32_t i = 0; i < h->n; i++)
-        promptcache_put(held[i]);
-    return rc;
-}
-
-int imageworker_half(struct imageworker *w, const Muster__ImageHalf *h, int peer, struct err *err)
-{
-    struct step s = {.worker = w, .err = err};
-    int rc = peer >= 0 && peer < w->comm->n_workers ? check_half(w, h, err)
-                                                     : err_set(err, ERR_PEER,
-                                                               "half of a step from party %d", peer);
-    if (rc == ERR_OK)
-        rc = compute_half(w, h, &s, err);
-    if (rc == ERR_OK)
-        return answer_half(w, s.out, s.n_samples, s.answer, peer, err);
-    answer_half(w, NULL, 0, 0, peer, NULL);     /* so that the other one does not wait in vain */
-    return rc;
 }
 
 /* --- a share of the layers */

@@ -31,9 +31,6 @@ int imageworker_load(struct imageworker *w, const Muster__ImageLoad *l, int thre
 int imageworker_chunk(struct imageworker *w, const Muster__ImageChunk *c, struct err *err);
 /* Queued tasks that no slot holds yet come back as ImageDone with ERR_CANCELLED. */
 int imageworker_drop(struct imageworker *w, struct err *err);
-/* The second rank of a replica: answers `peer`. */
-int imageworker_half(struct imageworker *w, const Muster__ImageHalf *h, int peer, struct err *err);
-
 /* One of those that share a leader's layers: its part of a batch that `peer` has begun. */
 int imageworker_step(struct imageworker *w, const Muster__ImageStep *m, int peer, struct err *err);
 

@@ -2,6 +2,7 @@
 
 #include "proto/log.h"
 #include "proto/wire.h"
+#include "workers/imagehalf.h"
 #include "workers/imageworker.h"
 #include "workers/kernels/membw.h"
 #include "workers/node.h"
@@ -312,7 +313,7 @@ static int serve_pictures(struct worker *w, const Muster__Envelope *m, int peer,
     if (w->pictures == NULL)
         return err_set(err, ERR_PEER, "pictures came before a model was loaded");
     if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_HALF)
-        return imageworker_half(w->pictures, m->image_half, peer, err);
+        return imagehalf_serve(w->pictures, m->image_half, peer, err);
     if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_STEP)
         return imageworker_step(w->pictures, m->image_step, peer, err);
     if (m->body_case == MUSTER__ENVELOPE__BODY_IMAGE_DROP)
