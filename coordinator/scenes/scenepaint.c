@@ -5,9 +5,9 @@
 #include <string.h>
 
 /* Coordinates: a thing's box is 64 x 64 units. On the picture everything is counted in 64ths of a pixel
- * times nothing else: unit u of a box of `size` pixels at x lies at 64 x + u size, and the samples of a
+ * times nothing else: unit u of a box of `w` pixels at x lies at 64 x + u w, and the samples of a
  * pixel at odd multiples of 4. All exact. */
-enum { UNITS = 64, SAMPLES = 8, COVER = SAMPLES * SAMPLES, POINTS_MAX = 10 };
+enum { UNITS = 64, SAMPLES = 8, COVER = SAMPLES * SAMPLES, POINTS_MAX = 10, PARTS_MAX = 5 };
 
 static const struct rgb thing_shade[N_COLOURS] = {{204, 36, 36},  {238, 130, 22}, {246, 224, 40},
                                                   {24, 118, 46},  {36, 66, 214},  {132, 44, 168},
@@ -85,16 +85,17 @@ static struct rgb role_shade(enum role role, enum colour c)
 }
 
 /* Pixels that a box touches, a margin of one around it for the outline. */
-struct box { int x0, y0, x1, y1, px, py, size; };
+struct box { int x0, y0, x1, y1, px, py, w, h; };
 
-static struct box box_of(const struct scene_thing *t, int side)
+static struct box box_of(const struct scene_box *at, int side)
 {
     int k = side / SCENE_SIDE;
-    struct box b = {.px = t->x * k, .py = t->y * k, .size = t->size * k};
+    struct box b = {.px = at->x * k, .py = at->y * k, .w = at->w * k, .h = at->h * k};
     b.x0 = b.px > 1 ? b.px - 1 : 0;
     b.y0 = b.py > 1 ? b.py - 1 : 0;
-    b.x1 = b.px + b.size + 1 < side ? b.px + b.size + 1 : side;
-    b.y1 = b.py + b.size + 1 < side ? b.py + b.size + 1 : side;
+    b.x1 = b.px + b.w + 1 < side ? b.px + b.w + 1 : side;
+    int lower = b.py + b.h + (at->longer > 0 ? at->longer * k : 0) + 1;
+    b.y1 = lower < side ? lower : side;
     return b;
 }
 
@@ -118,10 +119,10 @@ static void turn_over(struct sample_row *r, int64_t first, int64_t end)
 }
 
 /* dx^2 ry^2 + dy^2 rx^2 <= rx^2 ry^2, solved for |dx|. */
-static void ellipse_row(const struct part *p, int y, int px, int py, int size, struct sample_row *r)
+static void ellipse_row(const struct part *p, int y, const struct box *b, struct sample_row *r)
 {
-    int64_t cx = 64 * px + p->point[0].x * size, dy = y - (64 * py + p->point[0].y * size);
-    int64_t rx = (int64_t)p->point[1].x * size, ry = (int64_t)p->point[1].y * size;
+    int64_t cx = 64 * b->px + p->point[0].x * b->w, dy = y - (64 * b->py + p->point[0].y * b->h);
+    int64_t rx = (int64_t)p->point[1].x * b->w, ry = (int64_t)p->point[1].y * b->h;
     int64_t room = rx * rx * ry * ry - dy * dy * rx * rx, reach = 0;
     if (room < 0)
         return;
@@ -134,11 +135,11 @@ static void ellipse_row(const struct part *p, int y, int px, int py, int size, s
 
 /* An edge that passes the row turns over all samples to its left: those with (x - ax) |by - ay| < (bx -
  * ax) (y - ay), signed as by - ay. */
-static void polygon_row(const struct part *p, int y, int px, int py, int size, struct sample_row *r)
+static void polygon_row(const struct part *p, int y, const struct box *b, struct sample_row *r)
 {
     for (int i = 0, j = p->n - 1; i < p->n; j = i++) {
-        int64_t ax = 64 * px + p->point[i].x * size, ay = 64 * py + p->point[i].y * size;
-        int64_t bx = 64 * px + p->point[j].x * size, by = 64 * py + p->point[j].y * size;
+        int64_t ax = 64 * b->px + p->point[i].x * b->w, ay = 64 * b->py + p->point[i].y * b->h;
+        int64_t bx = 64 * b->px + p->point[j].x * b->w, by = 64 * b->py + p->point[j].y * b->h;
         if ((ay > y) == (by > y))
             continue;
         int64_t rise = by > ay ? by - ay : ay - by, reach = (by > ay ? 1 : -1) * (bx - ax) * (y - ay);
@@ -156,7 +157,7 @@ static void cover_row(const struct part *part, size_t n, int row, const struct b
         for (size_t i = 0; i < n; i++) {
             struct sample_row one = {{0}};
             int y = row * 64 + 4 + 8 * k;
-            (part[i].n == 0 ? ellipse_row : polygon_row)(&part[i], y, b->px, b->py, b->size, &one);
+            (part[i].n == 0 ? ellipse_row : polygon_row)(&part[i], y, b, &one);
             for (int col = b->x0; col < b->x1; col++)
                 any.bits[col] |= one.bits[col];
         }
@@ -177,48 +178,74 @@ static void blend(uint8_t *pixel, struct rgb c, int cover)
     pixel[2] = mix(pixel[2], c.b, cover);
 }
 
+/* A trunk that is longer, or shorter, than it should be. */
+static struct part longer(const struct part *p, const struct scene_box *box)
+{
+    struct part out = *p;
+    for (int i = 0; i < out.n && out.role == TRUNK && box->longer != 0; i++)
+        if (out.point[i].y == UNITS)
+            out.point[i].y += UNITS * box->longer / box->h;
+    return out;
+}
+
+void scene_silhouette_in(enum thing kind, const struct scene_box *box, int side, uint8_t *coverage)
+{
+    struct box b = box_of(box, side);
+    memset(coverage, 0, (size_t)(side * side));
+    struct part part[PARTS_MAX];
+    for (size_t i = 0; i < shapes[kind].n; i++)
+        part[i] = longer(&shapes[kind].part[i], box);
+    for (int row = b.y0; row < b.y1; row++)
+        cover_row(part, shapes[kind].n, row, &b, side, coverage + row * side);
+}
+
 void scene_silhouette(const struct scene_thing *t, int side, uint8_t *coverage)
 {
-    struct box b = box_of(t, side);
-    memset(coverage, 0, (size_t)(side * side));
-    for (int row = b.y0; row < b.y1; row++)
-        cover_row(shapes[t->kind].part, shapes[t->kind].n, row, &b, side, coverage + row * side);
+    struct scene_box box = scene_box_of(t);
+    scene_silhouette_in(t->kind, &box, side, coverage);
 }
 
 /* A ring of one pixel around the silhouette: dark around white, light around black. */
-static void paint_outline(const struct scene_thing *t, int side, uint8_t *rgb)
+static void paint_outline(enum thing kind, enum colour c, const struct scene_box *box, int side, uint8_t *rgb)
 {
     uint8_t cover[64 * 64];
-    struct rgb ring = t->colour == COLOUR_BLACK ? (struct rgb){168, 172, 190} : (struct rgb){96, 104, 120};
-    struct box b = box_of(t, side);
-    scene_silhouette(t, side, cover);
+    struct rgb ring = c == COLOUR_BLACK ? (struct rgb){168, 172, 190} : (struct rgb){96, 104, 120};
+    struct box b = box_of(box, side);
+    scene_silhouette_in(kind, box, side, cover);
     for (int row = b.y0; row < b.y1; row++)
         for (int col = b.x0; col < b.x1; col++) {
-            const uint8_t *c = cover + row * side + col;
-            bool near = (col > 0 && c[-1] >= COVER / 2) || (col + 1 < side && c[1] >= COVER / 2) ||
-                        (row > 0 && c[-side] >= COVER / 2) || (row + 1 < side && c[side] >= COVER / 2);
-            if (near && *c < COVER / 2)
+            const uint8_t *at = cover + row * side + col;
+            bool near = (col > 0 && at[-1] >= COVER / 2) || (col + 1 < side && at[1] >= COVER / 2) ||
+                        (row > 0 && at[-side] >= COVER / 2) || (row + 1 < side && at[side] >= COVER / 2);
+            if (near && *at < COVER / 2)
                 blend(rgb + (row * side + col) * 3, ring, COVER);
         }
 }
 
-void scene_paint_thing(const struct scene_thing *t, enum place p, int side, uint8_t *rgb)
+void scene_paint_thing_in(enum thing kind, enum colour c, const struct scene_box *box, enum place p, int side,
+                          uint8_t *rgb)
 {
-    struct box b = box_of(t, side);
+    struct box b = box_of(box, side);
     ASSERT(side == SCENE_SIDE || side == 2 * SCENE_SIDE);
-    if (scene_outlined(t->colour, p))
-        paint_outline(t, side, rgb);
-    for (size_t i = 0; i < shapes[t->kind].n; i++) {
-        const struct part *part = &shapes[t->kind].part[i];
-        struct rgb shade = role_shade(part->role, t->colour);
+    if (scene_outlined(c, p))
+        paint_outline(kind, c, box, side, rgb);
+    for (size_t i = 0; i < shapes[kind].n; i++) {
+        const struct part part = longer(&shapes[kind].part[i], box);
+        struct rgb shade = role_shade(part.role, c);
         uint8_t cover[2 * SCENE_SIDE];
         for (int row = b.y0; row < b.y1; row++) {
-            cover_row(part, 1, row, &b, side, cover);
+            cover_row(&part, 1, row, &b, side, cover);
             for (int col = b.x0; col < b.x1; col++)
                 if (cover[col] > 0)
                     blend(rgb + (row * side + col) * 3, shade, cover[col]);
         }
     }
+}
+
+void scene_paint_thing(const struct scene_thing *t, enum place p, int side, uint8_t *rgb)
+{
+    struct scene_box box = scene_box_of(t);
+    scene_paint_thing_in(t->kind, t->colour, &box, p, side, rgb);
 }
 
 void scene_paint_place(enum place p, int horizon, int side, uint8_t *rgb)

@@ -14,6 +14,16 @@ void scene_paint(const struct scene *s, int side, uint8_t *rgb);
 /* In steps, as the scorer needs them: the empty place, and one thing on top of what is there. */
 void scene_paint_place(enum place p, int horizon, int side, uint8_t *rgb);
 void scene_paint_thing(const struct scene_thing *t, enum place p, int side, uint8_t *rgb);
+/* The same stretched into a box that is not square, as no real thing is but many a model's are.
+ * longer: pixels by which the trunk of a tree is longer than it should be. */
+struct scene_box { int x, y, w, h, longer; };
+static inline struct scene_box scene_box_of(const struct scene_thing *t)
+{
+    return (struct scene_box){t->x, t->y, t->size, t->size, 0};
+}
+void scene_paint_thing_in(enum thing kind, enum colour c, const struct scene_box *box, enum place p, int side,
+                          uint8_t *rgb);
+void scene_silhouette_in(enum thing kind, const struct scene_box *box, int side, uint8_t *coverage);
 /* Coverage of the silhouette, 0..64 for each pixel of [side, side]. */
 void scene_silhouette(const struct scene_thing *t, int side, uint8_t *coverage);
 

@@ -1,9 +1,9 @@
 /* scorer.h - reads a picture of the built-in world: the renderer, fitted to it.
  * Why:    what a model made of a caption must be judged by a rule that anybody can run again, and that
  *         is never kinder than an eye.
- * How:    scenefit.h finds the scene; it is painted again, and what is left between the two pictures
- *         decides. Left overs are compared after a blur of [1 2 1] both ways: a mast that is one pixel off
- *         is no fault of the picture, a missing one is.
+ * How:    scenefit.h finds the scene, scenestretch.h lets its things be a little wider or taller; it is
+ *         painted again, and what is left between the two pictures, seen with the slack of scenestretch.h,
+ *         decides: a mast that is one pixel off is no fault of the picture, a missing one is.
  * Answer: the scene, or why it is unreadable. The best guess is there even then.
  * Owner:  a scorer owns its tables and scratch: one at a time may read with it.
  * Ranks:  not collective. */
@@ -23,10 +23,11 @@ struct scorer_reading {
     enum scorer_verdict verdict;
     struct scene scene;         /* the best fit; of two things the left or upper one is first */
     double rms;                 /* of the ground that is seen, against the empty place; levels of 255 */
-    double beside;              /* blurred, the worst 5 x 5 pixels of it */
-    double misfit;              /* blurred, of the worst thing: what is left / what it adds to the ground */
-    double rival;               /* blurred, what is left / what the best other scene leaves; 1: as good */
-    double toward;              /* how far it lies on the way to another scene, 0.5: midway */
+    double beside;              /* the worst 5 x 5 pixels of it; levels */
+    double misfit;              /* of the worst thing: what is left / what it adds to the ground */
+    double rival;               /* what is left / what the best other kind or colour leaves; 1: as good */
+    double toward;              /* how far it lies on the way to another kind; 0.5: midway */
+    double doubt;               /* in the worst thing: the three above, weighed by kind; over 1: too much */
 };
 
 struct scorer;

@@ -1,6 +1,9 @@
-/* The scorer against an eye: 200 pictures, of models half and hardly trained and of renders clean and
- * damaged, labelled by looking at them before the scorer had seen them (tests/golden/scene_labels.jsonl; no
- * place: unreadable; picture i is tile i of scene_labels.png, 20 in a row). */
+/* The scorer against an eye: 400 pictures, labelled by looking at them before the scorer had seen them
+ * (tests/golden/scene_labels.jsonl; no place: unreadable; picture i is tile i of scene_labels.png, 20 in a
+ * row). The first 200 are of models half and hardly trained and of renders clean and damaged, the others of a
+ * longer trained diffusion model (160) and of scenes-gan (40). The scorer's limits were searched on the first
+ * 200 and on those of the others with odd numbers; the even ones were labelled, and looked at once, after
+ * that. */
 #include "coordinator/image/pngfile.h"
 #include "coordinator/scenes/scorer.h"
 
@@ -13,7 +16,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_LABELS = 200, COLUMNS = 20 };
+enum { N_LABELS = 400, N_FIRST = 200, COLUMNS = 20 };
 
 /* Things as the label has them, in any order. */
 static bool same_things(const struct scene *s, json_t *things)
@@ -35,6 +38,11 @@ static bool same_things(const struct scene *s, json_t *things)
     return true;
 }
 
+/* What is reached; where the two differ it is nearly always the scorer that is stricter. */
+enum { PART_FIRST, PART_SEARCHED, PART_UNTOUCHED, N_PARTS };
+static const struct { const char *name; int n, agree_least; } parts[N_PARTS] = {
+    {"the first 200", 200, 187}, {"others, limits searched", 100, 82}, {"others, untouched", 100, 86}};
+
 enum agreement { AGREES, TOO_STRICT, TOO_KIND, MISREAD, N_AGREEMENTS };
 
 static enum agreement compare(const struct scorer_reading *r, json_t *label)
@@ -45,8 +53,11 @@ static enum agreement compare(const struct scorer_reading *r, json_t *label)
         return read ? TOO_KIND : AGREES;
     if (!read)
         return TOO_STRICT;
+    const char *relation = json_string_value(json_object_get(label, "relation"));
     bool same = strcmp(place, scene_place_name(r->scene.place)) == 0 &&
-                same_things(&r->scene, json_object_get(label, "things"));
+                same_things(&r->scene, json_object_get(label, "things")) &&
+                (relation == NULL ||
+                 (r->scene.relation == RELATION_LEFT) == (strcmp(relation, "left") == 0));
     return same ? AGREES : MISREAD;
 }
 
@@ -58,7 +69,7 @@ static void test_labels(void **state)
     struct scorer *scorer = scorer_new(&err);
     FILE *f = fopen(GOLDEN_DIR "/scene_labels.jsonl", "r");
     char line[512];
-    int n = 0, count[N_AGREEMENTS] = {0};
+    int n = 0, count[N_PARTS][N_AGREEMENTS] = {{0}};
     assert_non_null(scorer);
     assert_non_null(f);
     assert_int_equal(pngfile_load(&sheet, GOLDEN_DIR "/scene_labels.png", &err), ERR_OK);
@@ -72,19 +83,23 @@ static void test_labels(void **state)
                    sheet.rgb + ((n / COLUMNS * SCENE_SIDE + row) * sheet.width + n % COLUMNS * SCENE_SIDE) * 3,
                    SCENE_SIDE * 3);
         scorer_read(scorer, tile, SCENE_SIDE, &r);
-        count[compare(&r, label)]++;
+        count[n < N_FIRST ? PART_FIRST : n % 2 == 1 ? PART_SEARCHED : PART_UNTOUCHED][compare(&r, label)]++;
         json_decref(label);
         n++;
     }
     fclose(f);
     pngfile_free(&sheet);
     scorer_destroy(scorer);
-    print_message("%d agree, %d read by the eye only, %d by the scorer only, %d read otherwise\n", count[AGREES],
-                  count[TOO_STRICT], count[TOO_KIND], count[MISREAD]);
+    for (int p = 0; p < N_PARTS; p++)
+        print_message("%s: %d agree, %d read by the eye only, %d by the scorer only, %d read otherwise\n",
+                      parts[p].name, count[p][AGREES], count[p][TOO_STRICT], count[p][TOO_KIND],
+                      count[p][MISREAD]);
     assert_int_equal(n, N_LABELS);
-    assert_int_equal(count[MISREAD], 0);
-    assert_true(count[AGREES] >= N_LABELS * 85 / 100);
-    assert_true(count[TOO_KIND] <= N_LABELS * 5 / 100);
+    for (int p = 0; p < N_PARTS; p++) {
+        assert_int_equal(count[p][MISREAD], 0);
+        assert_true(count[p][AGREES] >= parts[p].agree_least);
+        assert_true(count[p][TOO_KIND] <= parts[p].n * 5 / 100);
+    }
 }
 
 int main(void)
