@@ -73,8 +73,12 @@ static int read_hints(struct imagepipe *p, const char *folder, struct err *err)
         return ERR_OK;
     TRY(read_json(folder, "muster.json", &p->hints, err));
     double steps = number_under(p->hints, "steps", 0), guidance = number_under(p->hints, "guidance", 0);
-    if (!(steps >= 0 && steps <= SOLVER_STEPS_MAX) || !(guidance >= 0 && guidance <= 1000))
-        return err_set(err, ERR_FORMAT, "%s: steps %g, guidance %g make no sense", path, steps, guidance);
+    double residual = number_under(p->hints, "residual", 0);
+    if (!(steps >= 0 && steps <= SOLVER_STEPS_MAX) || !(guidance >= 0 && guidance <= 1000) ||
+        !(residual >= 0 && residual <= 1000))
+        return err_set(err, ERR_FORMAT, "%s: steps %g, guidance %g, residual %g make no sense", path, steps,
+                       guidance, residual);
+    p->facts.residual = residual;
     p->facts.steps = (int)steps;
     p->facts.guidance = guidance;
     const json_t *words = json_object_get(p->hints, "words");

@@ -1,7 +1,8 @@
 /* imagepipe.h - an image model behind one face: a diffusion model, or a GAN's generator.
  * Why:    the worker's loop over pictures must not know whose network answers.
  * Folder: of a diffusion model, or one file (diffusionmodel.h); muster.json, optional: {"steps", "guidance":
- *         what suits the model, "words": what its captions were made of}.
+ *         what suits the model, "words": what its captions were made of, "residual": gain of a
+ *         super-resolution model that makes what bicubic enlargement lacks}.
  * GAN:    a generator's .safetensors file, or a folder with generator/ and, for captions, text_encoder/.
  * Shapes: latents [n, channels, height, width]; what a prompt becomes is one block of floats,
  *         imagepipe_prompt_floats of them.
@@ -33,6 +34,7 @@ struct imagepipe_facts {
     const struct solver *solver;    /* the folder's; NULL: a GAN */
     int layers, head_dim;           /* of a denoiser that ranks can share; layers 0: they cannot */
     int steps; double guidance;     /* that suit the model by muster.json, 0: unknown */
+    double residual;                /* x is what bicubic enlargement lacks, times this; 0: x is the picture */
 };
 
 /* Configuration and headers, no weights. */

@@ -1,6 +1,7 @@
 #include "workers/imageslot.h"
 
 #include "proto/wire.h"
+#include "workers/diffusion/enlarge.h"
 #include "workers/diffusion/guidance.h"
 #include "workers/kernels/normal.h"
 
@@ -253,6 +254,7 @@ int imageslot_begin(struct imageslot *s, const struct imagepipe *pipe, const uin
     s->channels = f->channels_out;
     TRY(check_size(s, f, err));
     s->enlarges = f->channels == 2 * f->channels_out;
+    s->residual = s->enlarges ? f->residual : 0;
     if (s->enlarges)
         TRY(check_small(s, err));
     else
@@ -346,8 +348,20 @@ bool imageslot_done(const struct imageslot *s)
     return s->latent > 0 ? s->generated : s->call >= s->plan.n_calls;
 }
 
-void imageslot_pixels(const struct imageslot *s, const float *picture, uint8_t *rgb)
+/* x becomes the picture: the small one enlarged, and what that lacks. */
+static void add_enlarged(struct imageslot *s)
 {
+    float *small = s->noise, *large = s->beside;
+    spread(small, s->task->init);
+    enlarge_bicubic(small, 3, s->height / 2, s->width / 2, large);
+    for (int64_t i = 0; i < s->n; i++)
+        s->x[i] = large[i] + s->x[i] / (float)s->residual;
+}
+
+void imageslot_pixels(struct imageslot *s, const float *picture, uint8_t *rgb)
+{
+    if (s->residual > 0)
+        add_enlarged(s);
     int64_t area = (int64_t)s->width * s->height;
     for (int64_t i = 0; i < area; i++)
         for (int64_t k = 0; k < 3; k++) {

@@ -28,6 +28,7 @@ struct imageslot {
     float *x, *noise, *clean, *mask;    /* clean, mask: NULL without a first picture, without a mask */
     float *first;                       /* [3, height, width] the first picture, of a model that decodes */
     float *beside;                      /* [3, height, width] that the network sees beside x, or NULL */
+    double residual;                    /* x is this times what the enlarged small picture lacks, or 0 */
     struct prompt *prompt, *negative;   /* negative: NULL where another rank computes that half */
     float *mixed;                       /* the prompt between two, or NULL */
     double used_us;
@@ -46,8 +47,9 @@ void imageslot_generated(struct imageslot *s, const float *image);
 /* One step with the network's answers; uncond NULL: no guidance. scratch [2 n]. */
 void imageslot_advance(struct imageslot *s, const float *cond, const float *uncond, float *scratch);
 bool imageslot_done(const struct imageslot *s);
-/* The picture, 8-bit [height, width, 3], of x or of what it was decoded to, [3, height, width] in -1..1. */
-void imageslot_pixels(const struct imageslot *s, const float *picture, uint8_t *rgb);
+/* The picture, 8-bit [height, width, 3], of x or of what it was decoded to, [3, height, width] in -1..1.
+ * Where x is a residual the slot's other floats are used up. */
+void imageslot_pixels(struct imageslot *s, const float *picture, uint8_t *rgb);
 /* Free for the next picture. */
 void imageslot_end(struct imageslot *s);
 void imageslot_free(struct imageslot *s);

@@ -1,6 +1,7 @@
 /* diffusionsave.c - the folder that a diffusion model leaves, and pictures on the way there. */
 #include "workers/train/diffusiontask.h"
 
+#include "workers/diffusion/enlarge.h"
 #include "workers/diffusion/guidance.h"
 #include "workers/diffusion/solver.h"
 #include "workers/train/traindraw.h"
@@ -24,6 +25,7 @@ static json_t *scheduler_json(const struct diffusion *d)
 {
     static const char *const schedules[] = {[BETA_LINEAR] = "linear", [BETA_SCALED_LINEAR] = "scaled_linear",
                                             [BETA_COSINE] = "squaredcos_cap_v2"};
+    bool clip = d->residual <= 0;       /* what is missing goes beyond -1..1 */
     if (d->objective == OBJECTIVE_FLOW)
         return json_pack("{s:s, s:i, s:f, s:b}", "_class_name", "FlowMatchEulerDiscreteScheduler",
                          "num_train_timesteps", DIFFUSION_TIMES, "shift", 1.0, "use_dynamic_shifting", 0);
@@ -32,8 +34,9 @@ static json_t *scheduler_json(const struct diffusion *d)
     return json_pack("{s:s, s:i, s:f, s:f, s:s, s:s, s:b, s:s}", "_class_name", "DDPMScheduler",
                      "num_train_timesteps", DIFFUSION_TIMES, "beta_start", start, "beta_end", end,
                      "beta_schedule", schedules[d->schedule], "prediction_type",
-                     d->objective == OBJECTIVE_V ? "v_prediction" : "epsilon", "clip_sample", 1,
-                     "timestep_spacing", "leading");
+                     d->objective == OBJECTIVE_V ? "v_prediction" : "epsilon", "clip_sample", clip,
+                     /* v says the most where there is only noise: few steps must begin there */
+                     "timestep_spacing", d->objective == OBJECTIVE_V ? "trailing" : "leading");
 }
 
 static json_t *index_json(const struct diffusion *d)
@@ -51,7 +54,8 @@ static json_t *index_json(const struct diffusion *d)
 static json_t *hints_json(const struct diffusion *d)
 {
     json_t *j = json_pack("{s:i, s:f}", "steps", d->preview_steps, "guidance", d->guidance);
-    if (d->words != NULL && json_object_set(j, "words", d->words) != 0) {
+    if ((d->words != NULL && json_object_set(j, "words", d->words) != 0) ||
+        (d->residual > 0 && json_object_set_new(j, "residual", json_real(d->residual)) != 0)) {
         json_decref(j);
         return NULL;
     }
@@ -193,6 +197,18 @@ static int begin(struct preview *p, const struct train_batch *b, struct err *err
     return ERR_OK;
 }
 
+/* x back to pictures where it is what bicubic enlargement lacks. */
+static void add_enlarged(struct preview *p)
+{
+    int half = diffusion_side(p->d) / 2;
+    for (int i = 0; i < p->n; i++) {
+        float *x = p->x + i * p->each, *large = p->cond;
+        enlarge_bicubic(p->small_copy + i * p->each / 4, 3, half, half, large);
+        for (int64_t k = 0; k < p->each; k++)
+            x[k] = large[k] + x[k] / (float)p->d->residual;
+    }
+}
+
 static void to_bytes(const struct preview *p, struct train_tensor *out)
 {
     int side = diffusion_side(p->d);
@@ -217,6 +233,8 @@ int diffusion_sample(struct train_task *t, struct trainer *tr, const struct trai
         rc = begin(&p, b, err);
     if (rc == ERR_OK)
         rc = denoise(&p, ids->data, err);
+    if (rc == ERR_OK && d->residual > 0)
+        add_enlarged(&p);
     if (rc == ERR_OK)
         to_bytes(&p, out);
     solver_plan_free(&p.plan);

@@ -1,3 +1,4 @@
+#include "workers/diffusion/enlarge.h"
 #include "workers/train/diffusiontask.h"
 
 #include "workers/train/traindraw.h"
@@ -25,6 +26,7 @@ static void read_settings(struct diffusion *d, struct trainconfig *c)
     d->times = (enum diffusion_times)trainconfig_choice(c, "times", TIMES_NORMAL, times);
     d->shift = trainconfig_real(c, "shift", 3, 0.01, 100);
     d->super = trainconfig_flag(c, "super", false);
+    d->residual = trainconfig_real(c, "residual", d->super ? 4 : 0, 0, 1000);
     d->preview_steps = (int)trainconfig_int(c, "preview_steps", 20, 1, 1000);
     d->guidance = trainconfig_real(c, "guidance", 3, 0, 100);
     d->words = json_incref((json_t *)(uintptr_t)trainconfig_texts(c, "words"));
@@ -169,6 +171,14 @@ struct nn_tensor *diffusion_beside(struct nn *nn, struct nn_tensor *x, struct nn
     return y;
 }
 
+struct nn_tensor *diffusion_enlarged(struct nn *nn, const struct nn_tensor *small)
+{
+    int64_t n = small->shape[0], rows = small->shape[2], cols = small->shape[3];
+    struct nn_tensor *large = nn_new(nn, 4, (const int64_t[]){n, 3, 2 * rows, 2 * cols});
+    enlarge_bicubic(small->data, (int)(3 * n), (int)rows, (int)cols, large->data);
+    return large;
+}
+
 /* --- a step */
 
 /* Noise level of a sample, 0 clean to 1 noise. */
@@ -255,6 +265,22 @@ static int take_batch(const struct diffusion *d, struct nn *nn, const struct tra
     return ERR_OK;
 }
 
+/* Super-resolution: the small pictures; x0 becomes what they lack, if that is what is learnt. */
+static int take_small(const struct diffusion *d, struct nn *nn, const struct train_batch *b,
+                      struct nn_tensor **x0, struct nn_tensor **small, struct err *err)
+{
+    *small = diffusion_pixels(nn, b, "small", err);
+    if (*small == NULL || (*small)->shape[2] * 2 != (*x0)->shape[2] || (*small)->shape[3] * 2 != (*x0)->shape[3])
+        return err_set(err, ERR_PEER, "a batch without pictures of half the size");
+    if (d->residual <= 0)
+        return ERR_OK;
+    struct nn_tensor *lacks = diffusion_enlarged(nn, *small);
+    for (int64_t i = 0; i < lacks->n; i++)
+        lacks->data[i] = (float)d->residual * ((*x0)->data[i] - lacks->data[i]);
+    *x0 = lacks;
+    return ERR_OK;
+}
+
 static int step(struct train_task *t, struct trainer *tr, const struct train_batch *b,
                 struct train_metrics *out, struct err *err)
 {
@@ -263,19 +289,15 @@ static int step(struct train_task *t, struct trainer *tr, const struct train_bat
     struct noising j = {.d = d, .nn = nn, .b = b, .noise = given(b, "noise", 4), .when = given(b, "time", 1)};
     struct train_weights w = {{&t->set[0].params, &t->set[1].params}};
     const int32_t *ids = NULL;
-    struct nn_tensor *pred;
+    struct nn_tensor *pred, *small = NULL;
     TRY(take_batch(d, nn, b, &j.x0, &ids, err));
+    if (d->super)
+        TRY(take_small(d, nn, b, &j.x0, &small, err));
     j.x_t = nn_new(nn, 4, j.x0->shape);
     j.target = nn_new(nn, 4, j.x0->shape);
     j.time = nn_take(nn, (size_t)b->n * sizeof *j.time);
     nn_parts(nn, noise_part, &j);
-    struct nn_tensor *x = j.x_t;
-    if (d->super) {
-        struct nn_tensor *small = diffusion_pixels(nn, b, "small", err);
-        if (small == NULL || small->shape[2] * 2 != x->shape[2] || small->shape[3] * 2 != x->shape[3])
-            return err_set(err, ERR_PEER, "a batch without pictures of half the size");
-        x = diffusion_beside(nn, x, small);
-    }
+    struct nn_tensor *x = d->super ? diffusion_beside(nn, j.x_t, small) : j.x_t;
     TRY(diffusion_forward(d, nn, &w, x, j.time, ids, &pred, err));
     struct nn_tensor *loss = nn_mse(nn, pred, j.target);
     train_metric(out, "loss", loss->data[0]);

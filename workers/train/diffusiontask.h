@@ -23,6 +23,7 @@ struct diffusion {
     enum diffusion_times times;
     double shift;                       /* of drawn times towards noise: s = k u / (1 + (k - 1) u) */
     bool super;                         /* three more input channels: the small picture, twice as large */
+    double residual;                    /* super: learns what bicubic enlargement lacks, times this; 0: all */
     int length;                         /* ids of a caption */
     uint64_t seed;
     int preview_steps; double guidance;
@@ -55,6 +56,8 @@ struct nn_tensor *diffusion_pixels(struct nn *nn, const struct train_batch *b, c
                                    struct err *err);
 /* Input [n, 6, side, side] of super-resolution: x beside each pixel of small twice. */
 struct nn_tensor *diffusion_beside(struct nn *nn, struct nn_tensor *x, struct nn_tensor *small);
+/* What bicubic enlargement makes of small [n, 3, side / 2, side / 2]: [n, 3, side, side]. */
+struct nn_tensor *diffusion_enlarged(struct nn *nn, const struct nn_tensor *small);
 static inline int diffusion_side(const struct diffusion *d)
 {
     return d->layout == LAYOUT_MMDIT ? d->mmdit.sample : d->pixart.sample;
