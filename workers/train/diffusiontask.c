@@ -26,7 +26,8 @@ static void read_settings(struct diffusion *d, struct trainconfig *c)
     d->times = (enum diffusion_times)trainconfig_choice(c, "times", TIMES_NORMAL, times);
     d->shift = trainconfig_real(c, "shift", 3, 0.01, 100);
     d->super = trainconfig_flag(c, "super", false);
-    d->residual = trainconfig_real(c, "residual", d->super ? 4 : 0, 0, 1000);
+    double gain = trainconfig_real(c, "residual", 4, 0, 1000);
+    d->residual = d->super ? gain : 0;
     d->preview_steps = (int)trainconfig_int(c, "preview_steps", 20, 1, 1000);
     d->guidance = trainconfig_real(c, "guidance", 3, 0, 100);
     d->words = json_incref((json_t *)(uintptr_t)trainconfig_texts(c, "words"));
