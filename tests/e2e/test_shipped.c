@@ -68,8 +68,67 @@ static void gan(void **state)
                  "! cmp -s edit/000000.png edit/000002.png");
 }
 
+/* --- super-resolution: nearer to the large scene than the small one's pixels doubled */
+
+enum { SMALL = 32, LARGE = 64, SCENES = 6 };
+
+static void load(struct picture *p, const char *name, int i, int side)
+{
+    char path[600];
+    struct err err = {0};
+    snprintf(path, sizeof path, "%s/%s/%06d.png", e2e_dir(), name, i);
+    if (pngfile_load(p, path, &err) != ERR_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(p->width, side);
+    assert_int_equal(p->height, side);
+}
+
+/* Sums of squared differences of scene i: what was made, and doubled pixels, from the large picture. */
+static void compare_scene(int i, double *made_sum, double *doubled_sum)
+{
+    struct picture small, large, made;
+    load(&small, "small/train", i, SMALL);
+    load(&large, "large/train", i, LARGE);
+    load(&made, "made", i, LARGE);
+    for (int k = 0; k < LARGE * LARGE * 3; k++) {
+        int y = k / 3 / LARGE, x = k / 3 % LARGE;
+        double a = (double)made.rgb[k] - large.rgb[k];
+        double b = (double)small.rgb[(y / 2 * SMALL + x / 2) * 3 + k % 3] - large.rgb[k];
+        *made_sum += a * a;
+        *doubled_sum += b * b;
+    }
+    pngfile_free(&small);
+    pngfile_free(&large);
+    pngfile_free(&made);
+}
+
+static void super(void **state)
+{
+    (void)state;
+    char args[1400];
+    double made = 0, doubled = 0;
+    expect_size("scenes-super", 2000000);
+    for (int side = SMALL; side <= LARGE; side *= 2) {
+        struct e2e_run r;
+        e2e_muster(&r, 0, LIMIT_S, "train data -n %d --seed 77 --size %d --out '%s/%s'", SCENES, side, e2e_dir(),
+                   side == SMALL ? "small" : "large");
+        e2e_expect(&r, 0);
+        e2e_run_free(&r);
+    }
+    expect_shell("i=0; while [ $i -lt 6 ]; do echo "
+                 "'{\"prompt\": \"a ball on the sea\", \"seed\": 1, \"init\": \"'$PWD/small/train/00000$i.png'\"}'; "
+                 "i=$((i + 1)); done > prompts.jsonl");
+    snprintf(args, sizeof args, "-m scenes-super --prompts '%s/prompts.jsonl' -o '%s/made'", e2e_dir(), e2e_dir());
+    run_well(2, args);
+    for (int i = 0; i < SCENES; i++)
+        compare_scene(i, &made, &doubled);
+    print_message("mean squares: made %.1f, doubled pixels %.1f\n", made / (SCENES * LARGE * LARGE * 3),
+                  doubled / (SCENES * LARGE * LARGE * 3));
+    assert_true(made > 0 && made < 0.5 * doubled);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gan)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gan), cmocka_unit_test(super)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

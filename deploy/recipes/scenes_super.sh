@@ -1,0 +1,17 @@
+#!/bin/sh
+# scenes_super.sh - how deploy/models/scenes-super was made: the small super-resolution model of the built-in
+#                   world, 32 x 32 to 64 x 64.
+# Usage:  [STEPS=N] deploy/recipes/scenes_super.sh OUT [MUSTER]      goes on where OUT stands
+# Seeds:  training 1; the tokenizer is learnt from 20,000 captions of the world's seed 1.
+@RESULT@
+set -eu
+out=$1
+muster=${2:-build/muster}
+resume=
+[ ! -e "$out/checkpoint.json" ] || resume=--resume
+# shellcheck disable=SC2086
+OMP_NUM_THREADS=1 exec "$muster" train diffusion --out "$out" $resume --data scenes --steps "${STEPS:-8000}" \
+    --batch 16 --seed 1 --compute bf16 --threads 1 --lr 2e-3 --warmup 200 --set super=true --set layout=pixart \
+    --set width=112 --set heads=4 --set layers=3 --set text_layers=1 --set text_width=32 --set text_heads=2 \
+    --set objective=v --set shift=60 --set guidance=1 --set preview_steps=1 \
+    --checkpoint-every 500 --preview-every 2000 --evaluate-every 500 --previews 8 --log-every 50
