@@ -3,7 +3,11 @@
 #                   world, 32 x 32 to 64 x 64.
 # Usage:  [STEPS=N] deploy/recipes/scenes_super.sh OUT [MUSTER]      goes on where OUT stands
 # Seeds:  training 1; the tokenizer is learnt from 20,000 captions of the world's seed 1.
-@RESULT@
+# Result: 8,000 steps of 16 (128,000 pictures; 17 minutes of one core of a Zen 5 with --compute bf16). Held-out loss
+#         .081 (step 1,000), .066 (2,000), .057 (4,000), .053 (6,000), .051 (8,000). tests/bench/bench_super, 200
+#         unseen scenes: 32.32 dB where bicubic has 29.32 and doubled pixels 27.95; the scorer reads all 200 as before.
+# Found:  whole pictures in place of what bicubic lacks (residual=0) stayed below bicubic; more steps than one when
+#         painting make it worse, since a width of 112 cannot carry the noise of a patch of 192 numbers.
 set -eu
 out=$1
 muster=${2:-build/muster}
