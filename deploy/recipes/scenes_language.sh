@@ -16,6 +16,6 @@ muster=${2:-build/muster}
 resume=
 [ ! -e "$out/checkpoint.json" ] || resume=--resume
 # shellcheck disable=SC2086
-OMP_NUM_THREADS=1 exec "$muster" train llm --out "$out" $resume --data scenes --steps "${STEPS:-8000}" --batch 16 \
+exec env OMP_NUM_THREADS=1 "$muster" train llm --out "$out" $resume --data scenes --steps "${STEPS:-8000}" --batch 16 \
     --seed 1 --threads 1 --lr 2e-3 --warmup 200 --set ema=0.995 --compute bf16 --checkpoint-every 500 \
     --evaluate-every 500 --log-every 50

@@ -14,7 +14,7 @@ muster=${2:-build/muster}
 resume=
 [ ! -e "$out/checkpoint.json" ] || resume=--resume
 # shellcheck disable=SC2086
-OMP_NUM_THREADS=1 exec "$muster" train diffusion --out "$out" $resume --data scenes --steps "${STEPS:-8000}" \
+exec env OMP_NUM_THREADS=1 "$muster" train diffusion --out "$out" $resume --data scenes --steps "${STEPS:-8000}" \
     --batch 16 --seed 1 --compute bf16 --threads 1 --lr 2e-3 --warmup 200 --set super=true --set layout=pixart \
     --set width=112 --set heads=4 --set layers=3 --set text_layers=1 --set text_width=32 --set text_heads=2 \
     --set objective=v --set shift=60 --set guidance=1 --set preview_steps=1 \
