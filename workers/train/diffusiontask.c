@@ -271,7 +271,8 @@ static int take_small(const struct diffusion *d, struct nn *nn, const struct tra
                       struct nn_tensor **x0, struct nn_tensor **small, struct err *err)
 {
     *small = diffusion_pixels(nn, b, "small", err);
-    if (*small == NULL || (*small)->shape[2] * 2 != (*x0)->shape[2] || (*small)->shape[3] * 2 != (*x0)->shape[3])
+    const int64_t *large = (*x0)->shape;
+    if (*small == NULL || (*small)->shape[2] * 2 != large[2] || (*small)->shape[3] * 2 != large[3])
         return err_set(err, ERR_PEER, "a batch without pictures of half the size");
     if (d->residual <= 0)
         return ERR_OK;
