@@ -15,8 +15,9 @@ static const struct argp diffusion_argp = {
            "width=128, heads=4, text_layers=2, text_width=96, text_heads=4, length=24, objective=flow (or "
            "epsilon, v), schedule=cosine (or linear, scaled_linear), times=normal (or uniform), shift=3, "
            "super=false (true: 32 to 64), residual=4 (super: gain of what bicubic enlargement lacks, "
-           "which is then learnt; 0: whole pictures), guidance=3, preview_steps=20; lr=1e-3, warmup=200, lr_floor=0, "
-           "clip=1, ema=0.999, decay=0.01, beta1=0.9, beta2=0.999.\n\n"
+           "which is then learnt; 0: whole pictures), guidance=3, "
+           "preview_steps=20; lr=1e-3, warmup=200, lr_floor=0, clip=1, ema=0.999, decay=0.01, "
+           "beta1=0.9, beta2=0.999.\n\n"
            "Example:\n"
            "  mpirun -n 2 muster train diffusion --data scenes --steps 20000 --out my-model"};
 
