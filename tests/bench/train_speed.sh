@@ -14,6 +14,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 encoder=$here/../../deploy/models/scenes-gan/text_encoder
 export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$work/compiled}"
+# Their headers lie in /tmp otherwise, whatever that says, and a run fails when somebody tidies up there.
+export TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS=0
 
 # The last number before "samples/s" of a program's output, noted for RECIPE and WHO.
 note() {    # RECIPE WHO COMMAND...
