@@ -11,8 +11,8 @@
 #         rhymes 100 % in all four sets; colour 100 % (pair 88, triple 97, relation 88; 80, 92, 75 behind the first
 #         leg); yes or no 48 % (chance).
 # Found:  looking things up is learnt late and suddenly: four short legs of together 3,770 steps had 1.056 x, colour
-#         85, what 83, French 85, Spanish 88 %. To compare two colours (yes or no) is not learnt by 14,500 steps, nor by 1,775 more on
-#         texts of which most are such questions.
+#         85, what 83, French 85, Spanish 88 %. To compare two colours (yes or no) is not learnt by 14,500 steps,
+#         nor by 1,775 more on texts of which most are such questions.
 set -eu
 out=$1
 muster=${2:-build/muster}
