@@ -9,6 +9,7 @@
 #include "proto/comm.h"
 #include "proto/control.h"
 #include "proto/log.h"
+#include "proto/signalstack.h"
 #include "workers/node.h"
 #include "workers/worker.h"
 
@@ -284,7 +285,7 @@ int main(int argc, char **argv)
     uint64_t rss_start = node_rss();
     if (provided < MPI_THREAD_MULTIPLE)
         return complain(EXIT_PEER, "this MPI library has no MPI_THREAD_MULTIPLE");
-    if (comm_mpi_init(&err) != ERR_OK)
+    if (signalstack_use(&err) != ERR_OK || comm_mpi_init(&err) != ERR_OK)
         return complain(EXIT_PEER, err.msg);
     gethostname(host, sizeof host - 1);
     log_init(comm_mpi_rank(), host, LOG_WARN);

@@ -148,7 +148,7 @@ static void register_party(const struct comm *party)
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = write_state;
-    sa.sa_flags = SA_RESTART;
+    sa.sa_flags = SA_RESTART | SA_ONSTACK;
     sigemptyset(&sa.sa_mask);
     gethostname(signalled.host, sizeof signalled.host - 1);
     for (int i = 0; i < PARTIES_MAX; i++)

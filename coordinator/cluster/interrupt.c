@@ -33,6 +33,7 @@ void interrupt_install(void)
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_signal;
+    sa.sa_flags = SA_ONSTACK;
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
@@ -77,6 +78,7 @@ void interrupt_gently(bool on)
     if (on && !gently) {
         memset(&sa, 0, sizeof sa);
         sa.sa_handler = on_usr1;
+        sa.sa_flags = SA_ONSTACK;
         sigemptyset(&sa.sa_mask);
         sigaction(SIGUSR1, &sa, &usr1_before);
     } else if (!on && gently) {
