@@ -2,6 +2,7 @@
 
 #include "workers/filehash.h"
 #include "workers/models/textfile.h"
+#include "workers/prompttext.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -429,14 +430,7 @@ static int encode_caption(struct imagepipe *p, struct nn *nn, const uint32_t *id
 {
     const struct imagefacts *f = &p->caption->facts;
     struct imagetensors in = {.n = 0}, answer = {.n = 0};
-    const int64_t shape[2] = {1, f->tokens};
-    if (n < 1 || n > f->tokens)
-        return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, f->tokens);
-    nn_reset(nn);
-    float *padded = nn_take(nn, (size_t)f->tokens * sizeof *padded);
-    for (int i = 0; i < f->tokens; i++)
-        padded[i] = i < n ? (float)ids[i] : (float)f->pad;
-    imagetensors_put(&in, "ids", padded, 2, shape);
+    TRY(prompttext_pad(nn, f->tokens, f->pad, ids, n, &in, err));
     TRY(imagepart_run(p->caption, nn, &in, &answer, err));
     const struct imagetensor *y = imagetensors_find(&answer, f->pooled_width > 0 ? "text_embeds" : "pooled");
     if (y == NULL || y->n != p->caption_width)

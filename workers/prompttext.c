@@ -185,6 +185,19 @@ int prompttext_ids_max(const struct prompttext *t)
 
 /* --- encoding */
 
+int prompttext_pad(struct nn *nn, int tokens, int pad, const uint32_t *ids, int n, struct imagetensors *in,
+                   struct err *err)
+{
+    if (n < 1 || n > tokens)
+        return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, tokens);
+    nn_reset(nn);
+    float *padded = nn_take(nn, (size_t)tokens * sizeof *padded);
+    for (int i = 0; i < tokens; i++)
+        padded[i] = i < n ? (float)ids[i] : (float)pad;
+    imagetensors_put(in, "ids", padded, 2, (const int64_t[]){1, tokens});
+    return ERR_OK;
+}
+
 /* Runs encoder e on ids [n], padded: its answer in nn's memory. mask [tokens]: filled where it is wanted. */
 static int run(const struct prompttext_encoder *e, struct nn *nn, const uint32_t *ids, int n, float *mask,
                struct imagetensors *answer, struct err *err)
@@ -192,13 +205,7 @@ static int run(const struct prompttext_encoder *e, struct nn *nn, const uint32_t
     struct imagetensors in = {.n = 0};
     const int64_t shape[2] = {1, e->tokens}, one = 1;
     float yes = 1;
-    if (n < 1 || n > e->tokens)
-        return err_set(err, ERR_INVAL, "a prompt of %d tokens; the text encoder takes 1 to %d", n, e->tokens);
-    nn_reset(nn);
-    float *padded = nn_take(nn, (size_t)e->tokens * sizeof *padded);
-    for (int i = 0; i < e->tokens; i++)
-        padded[i] = i < n ? (float)ids[i] : (float)e->pad;
-    imagetensors_put(&in, "ids", padded, 2, shape);
+    TRY(prompttext_pad(nn, e->tokens, e->pad, ids, n, &in, err));
     imagetensors_put(&in, "penultimate", &yes, 1, &one);
     if (mask != NULL) {
         for (int i = 0; i < e->tokens; i++)

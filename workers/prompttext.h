@@ -41,6 +41,9 @@ int prompttext_ids_max(const struct prompttext *t);
 /* ids [n] -> out [prompttext_floats]. nn is reset. */
 int prompttext_encode(struct prompttext *t, struct nn *nn, const uint32_t *ids, int n, float *out,
                       struct err *err);
+/* An encoder's input "ids" [1, tokens]: ids [n], then pad, in nn's memory. nn is reset. */
+int prompttext_pad(struct nn *nn, int tokens, int pad, const uint32_t *ids, int n, struct imagetensors *in,
+                   struct err *err);
 /* The denoiser's inputs of n encoded prompts, in nn's memory. */
 void prompttext_put(const struct prompttext *t, struct nn *nn, int n, const float *const *prompts,
                     struct imagetensors *in);

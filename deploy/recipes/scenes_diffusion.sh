@@ -16,26 +16,8 @@
 set -eu
 out=$1
 muster=${2:-build/muster}
-leg() {     # STEP SCHEDULE: up to this step on the cosine of so many steps
-    resume=
-    [ ! -e "$out/checkpoint.json" ] || resume=--resume
-    # shellcheck disable=SC2086
-    OMP_NUM_THREADS=1 "$muster" train diffusion --out "$out" $resume --data scenes --steps "$2" --batch 16 \
-        --seed 1 --compute bf16 --threads 1 --lr 1e-3 --warmup 200 --caption-dropout 0.1 --set guidance=2 \
-        --checkpoint-every 1000 --preview-every 5000 --evaluate-every 1000 --previews 16 --log-every 50 &
-    run=$!
-    # the checkpoint of the leg's last step ends it
-    while kill -0 $run 2>/dev/null; do
-        if [ "$1" -lt "$2" ] && grep -q "\"step\": $1," "$out/checkpoint.json" 2>/dev/null; then
-            kill $run
-        fi
-        sleep 1
-    done
-    wait $run || [ "$1" -lt "$2" ]
-}
-step=$(sed -n 's/^ "step": \([0-9]*\),$/\1/p' "$out/checkpoint.json" 2>/dev/null || true)
-set -- 33000 50000 42000 42000 84000 112000 104000 104000
-while [ $# -gt 0 ]; do
-    [ "${step:-0}" -ge "$1" ] || leg "$1" "$2"
-    shift 2
-done
+. "$(dirname "$0")/legs.sh"
+train_in_legs "33000 50000  42000 42000  84000 112000  104000 104000" \
+    "$muster" train diffusion --data scenes --batch 16 --seed 1 --compute bf16 --threads 1 --lr 1e-3 --warmup 200 \
+    --caption-dropout 0.1 --set guidance=2 --checkpoint-every 1000 --preview-every 5000 --evaluate-every 1000 \
+    --previews 16 --log-every 50

@@ -16,26 +16,7 @@
 set -eu
 out=$1
 muster=${2:-build/muster}
-leg() {     # STEP SCHEDULE: up to this step on the cosine of so many steps
-    resume=
-    [ ! -e "$out/checkpoint.json" ] || resume=--resume
-    # shellcheck disable=SC2086
-    OMP_NUM_THREADS=1 "$muster" train llm --out "$out" $resume --data scenes --steps "$2" --batch 16 --seed 1 \
-        --threads 1 --lr 2e-3 --warmup 200 --set ema=0.995 --compute bf16 --checkpoint-every 500 \
-        --evaluate-every 500 --log-every 50 &
-    run=$!
-    # the checkpoint of the leg's last step ends it
-    while kill -0 $run 2>/dev/null; do
-        if [ "$1" -lt "$2" ] && grep -q "\"step\": $1," "$out/checkpoint.json" 2>/dev/null; then
-            kill $run
-        fi
-        sleep 1
-    done
-    wait $run || [ "$1" -lt "$2" ]
-}
-step=$(sed -n 's/^ "step": \([0-9]*\),$/\1/p' "$out/checkpoint.json" 2>/dev/null || true)
-set -- 8000 8000 11000 16000 14500 14500
-while [ $# -gt 0 ]; do
-    [ "${step:-0}" -ge "$1" ] || leg "$1" "$2"
-    shift 2
-done
+. "$(dirname "$0")/legs.sh"
+train_in_legs "8000 8000  11000 16000  14500 14500" \
+    "$muster" train llm --data scenes --batch 16 --seed 1 --threads 1 --lr 2e-3 --warmup 200 --set ema=0.995 \
+    --compute bf16 --checkpoint-every 500 --evaluate-every 500 --log-every 50

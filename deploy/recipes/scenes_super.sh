@@ -13,16 +13,9 @@
 set -eu
 out=$1
 muster=${2:-build/muster}
-leg() {     # STEPS
-    resume=
-    [ ! -e "$out/checkpoint.json" ] || resume=--resume
-    # shellcheck disable=SC2086
-    OMP_NUM_THREADS=1 "$muster" train diffusion --out "$out" $resume --data scenes --steps "$1" --batch 16 \
-        --seed 1 --compute bf16 --threads 1 --lr 2e-3 --warmup 200 --set super=true --set layout=pixart \
-        --set width=112 --set heads=4 --set layers=3 --set text_layers=1 --set text_width=32 --set text_heads=2 \
-        --set objective=v --set shift=60 --set guidance=1 --set preview_steps=1 \
-        --checkpoint-every 500 --preview-every 2000 --evaluate-every 500 --previews 8 --log-every 50
-}
-step=$(sed -n 's/^ "step": \([0-9]*\),$/\1/p' "$out/checkpoint.json" 2>/dev/null || true)
-[ "${step:-0}" -ge 8000 ] || leg 8000
-leg 10000
+. "$(dirname "$0")/legs.sh"
+train_in_legs "8000 8000  10000 10000" \
+    "$muster" train diffusion --data scenes --batch 16 --seed 1 --compute bf16 --threads 1 --lr 2e-3 --warmup 200 \
+    --set super=true --set layout=pixart --set width=112 --set heads=4 --set layers=3 --set text_layers=1 \
+    --set text_width=32 --set text_heads=2 --set objective=v --set shift=60 --set guidance=1 --set preview_steps=1 \
+    --checkpoint-every 500 --preview-every 2000 --evaluate-every 500 --previews 8 --log-every 50

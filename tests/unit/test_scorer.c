@@ -33,9 +33,9 @@ static int tear_down(void **state)
 static void test_reads_renders(void **state)
 {
     (void)state;
-    scorercases_read(scorer, DAMAGE_NONE, 110, 32, 0.99);
-    scorercases_read(scorer, DAMAGE_NONE, 25, 64, 0.99);
-    scorercases_read(scorer, DAMAGE_WORN, 60, 32, 0.98);
+    scorercases_read(scorer, DAMAGE_NONE, 150, 32, 0.99);
+    scorercases_read(scorer, DAMAGE_NONE, 50, 64, 0.99);
+    scorercases_read(scorer, DAMAGE_WORN, 100, 32, 0.98);
 }
 
 static void test_refuses_the_rest(void **state)
