@@ -17,9 +17,11 @@ static const struct argp diffusion_argp = {
            "super=false (true: 32 to 64), residual=4 (super: gain of what bicubic enlargement lacks, "
            "which is then learnt; 0: whole pictures), guidance=3, "
            "preview_steps=20; lr=1e-3, warmup=200, lr_floor=0, clip=1, ema=0.999, decay=0.01, "
-           "beta1=0.9, beta2=0.999.\n\n"
+           "beta1=0.9, beta2=0.999. With --from, layers above those of the folder's model are "
+           "added to it: what it has learnt stays, and the new ones learn from there.\n\n"
            "Example:\n"
-           "  mpirun -n 2 muster train diffusion --data scenes --steps 20000 --out my-model"};
+           "  mpirun -n 2 muster train diffusion --data scenes --steps 20000 --out my-model\n"
+           "  muster train diffusion --from my-model/model --set layers=6 --out my-deeper-model"};
 
 static const char *const defaults =
     "{\"data\": \"scenes\", \"steps\": 10000, \"batch\": 16, \"seed\": 0, \"caption_dropout\": 0.1}";

@@ -7,20 +7,21 @@
 static const struct argp llm_argp = {
     .options = trainargs_options, .parser = trainargs_parse,
     .doc = "Trains a language model of llama's architecture on text files, JSONL (a text a line under "
-           "\"text\") or a folder of them, or on texts of the built-in world (--data scenes, which needs no "
-           "tokenizer); or trains a model's folder further (--from). OUT/model is a Hugging Face folder "
-           "with a GGUF file in it, for `muster generate`, transformers and llama.cpp.\v"
+           "\"text\", or a \"prompt\" and the \"completion\" that alone is learnt) or a folder of them, "
+           "or on texts of the built-in world (--data scenes, which needs no tokenizer); or trains a "
+           "model's folder further (--from). OUT/model is a Hugging Face folder with a GGUF file in it, "
+           "for `muster generate`, transformers and llama.cpp.\v"
            "Keys for --set, with their defaults: layers=4, hidden=128, ffn=344, heads=4, kv_heads=2, "
            "tied=true, context=1024, rope_theta=10000, norm_eps=1e-5, init_std=0.02, length=128 "
-           "(tokens of a row); lr=1e-3, warmup=200, lr_floor=0, clip=1, ema=0.999, decay=0.1, "
-           "beta1=0.9, beta2=0.95.\n\n"
+           "(tokens of a row), separate=true (texts in a row do not see each other); lr=1e-3, warmup=200, "
+           "lr_floor=0, clip=1, ema=0.999, decay=0.1, beta1=0.9, beta2=0.95.\n\n"
            "Example:\n"
            "  muster train llm --data scenes --steps 1000 --out my-model\n"
            "  muster train tokenizer --in texts --vocab 1024 --out my-tokenizer\n"
            "  mpirun -n 2 muster train llm --data texts --tokenizer my-tokenizer --out my-model"};
 
 static const char *const defaults =
-    "{\"steps\": 2000, \"batch\": 32, \"seed\": 0, \"length\": 128}";
+    "{\"steps\": 2000, \"batch\": 32, \"seed\": 0, \"length\": 128, \"separate\": true}";
 
 /* A model's vocabulary may be padded, its tokenizer's may not be larger, or much smaller. */
 static int check_vocabulary(const char *from, int entries, struct err *err)

@@ -27,6 +27,8 @@ struct textfiles {
     char *text;                 /* handed out: a whole file or a line */
     size_t cap_text;
     json_t *row;                /* handed out: a line's tree */
+    char *joined;               /* handed out: a prompt and its completion, or NULL */
+    size_t prompt;              /* bytes of it */
 };
 
 static const char *tail(const char *path)
@@ -115,13 +117,22 @@ int textfiles_open(struct textfiles **out, const char *const *path, int n_paths,
     return rc;
 }
 
+/* What was handed out of a line goes. */
+static void leave_line(struct textfiles *f)
+{
+    json_decref(f->row);
+    free(f->joined);
+    f->row = NULL;
+    f->joined = NULL;
+    f->prompt = 0;
+}
+
 static void leave_file(struct textfiles *f)
 {
     if (f->open != NULL)
         fclose(f->open);
-    json_decref(f->row);
     f->open = NULL;
-    f->row = NULL;
+    leave_line(f);
 }
 
 void textfiles_close(struct textfiles *f)
@@ -190,6 +201,28 @@ static int next_whole(struct textfiles *f, const char **text, size_t *n, struct 
     return rc;
 }
 
+size_t textfiles_prompt(const struct textfiles *f) { return f->prompt; }
+
+/* "prompt" and "completion" as one text. */
+static int join(struct textfiles *f, const json_t *prompt, const json_t *completion, const char **text,
+                size_t *n, struct err *err)
+{
+    const char *path = tail(f->file[f->at].path);
+    size_t a = json_string_length(prompt), b = json_string_length(completion);
+    if (b == 0)
+        return err_set(err, ERR_FORMAT, "%s: line %d: an empty \"completion\": there is nothing to learn",
+                       path, f->line);
+    f->joined = malloc(a + b + 1);
+    if (f->joined == NULL)
+        return err_set(err, ERR_NOMEM, "%s: line %d: no memory for it", path, f->line);
+    memcpy(f->joined, json_string_value(prompt), a);
+    memcpy(f->joined + a, json_string_value(completion), b + 1);
+    f->prompt = a;
+    *text = f->joined;
+    *n = a + b;
+    return ERR_OK;
+}
+
 static int parse_line(struct textfiles *f, size_t len, const char **text, size_t *n, struct err *err)
 {
     const char *path = tail(f->file[f->at].path);
@@ -197,9 +230,13 @@ static int parse_line(struct textfiles *f, size_t len, const char **text, size_t
     f->row = json_loadb(f->text, len, JSON_ALLOW_NUL, &why);
     if (f->row == NULL)
         return err_set(err, ERR_FORMAT, "%s: line %d: %.80s", path, f->line, why.text);
-    const json_t *value = json_object_get(f->row, "text");
+    const json_t *value = json_object_get(f->row, "text"), *prompt = json_object_get(f->row, "prompt"),
+                 *completion = json_object_get(f->row, "completion");
+    if (value == NULL && json_is_string(prompt) && json_is_string(completion))
+        return join(f, prompt, completion, text, n, err);
     if (!json_is_string(value))
-        return err_set(err, ERR_FORMAT, "%s: line %d: no \"text\"", path, f->line);
+        return err_set(err, ERR_FORMAT, "%s: line %d: no \"text\", nor a \"prompt\" with a \"completion\"",
+                       path, f->line);
     *text = json_string_value(value);
     *n = json_string_length(value);
     return ERR_OK;
@@ -210,8 +247,7 @@ static int next_line(struct textfiles *f, const char **text, size_t *n, struct e
 {
     const char *path = tail(f->file[f->at].path);
     ssize_t len;
-    json_decref(f->row);
-    f->row = NULL;
+    leave_line(f);
     while (errno = 0, (len = getline(&f->text, &f->cap_text, f->open)) >= 0) {
         f->line++;
         if (len > LINE_BYTES_MAX)

@@ -147,6 +147,37 @@ static void goes_on_from_a_folder(void **state)
     expect_same("one", "onwards", "model/text_encoder/config.json");
 }
 
+static void expect_same_losses(const char *a, const char *b)
+{
+    struct e2e_run r[2];
+    const char *const of[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        e2e_shell(&r[i], LIMIT_S, "cut -d, -f1,4 '%s/%s/metrics.csv'", e2e_dir(), of[i]);
+        e2e_expect(&r[i], 0);
+    }
+    assert_non_null(strstr(r[0].out, "loss\n4,"));
+    assert_string_equal(r[0].out, r[1].out);
+    for (int i = 0; i < 2; i++)
+        e2e_run_free(&r[i]);
+}
+
+/* More layers, and yet the same function: what they do begins at nothing. They learn, too. */
+static void grows(void **state)
+{
+    (void)state;
+    char more[800];
+    for (int layers = 2; layers <= 4; layers += 2) {
+        snprintf(more, sizeof more, "--batch 8 --from '%s/one/model' --lr 0 --log-every 1 --previews 0 "
+                 "--set layers=%d", e2e_dir(), layers);
+        run_well(layers == 2 ? "as-it-was" : "deeper", 1, 4, more);
+    }
+    expect_same_losses("as-it-was", "deeper");
+    snprintf(more, sizeof more, "--batch 8 --from '%s/deeper/model' --warmup 1 --previews 2 --log-every 1",
+             e2e_dir());
+    run_well("deeper-learns", 2, 4, more);
+    expect_same("deeper", "deeper-learns", "model/transformer/config.json");
+}
+
 /* --- what can go wrong */
 
 static void expect_failure(int status, const char *what, const char *args)
@@ -182,6 +213,9 @@ static void bad_usage(void **state)
                e2e_dir());
     e2e_expect(&r, 0);
     e2e_run_free(&r);
+    snprintf(args, sizeof args, "--out '%s/u8' --steps 3 --from '%s/one/model' --set layers=1", e2e_dir(),
+             e2e_dir());
+    expect_failure(USAGE, "layers=1: the model to go on from has 2", args);
     snprintf(args, sizeof args, "--out '%s/u7' --steps 3 --from '%s/one/model' --tokenizer '%s/other-tok'",
              e2e_dir(), e2e_dir(), e2e_dir());
     expect_failure(INPUT, "another model's tokenizer", args);
@@ -213,6 +247,7 @@ int main(void)
         cmocka_unit_test(files_of_a_run), cmocka_unit_test(hints_of_a_model),
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(goes_on_from_a_folder),
+        cmocka_unit_test(grows),
         cmocka_unit_test(bad_usage),
         cmocka_unit_test(unwritable_output),
         cmocka_unit_test(bad_checkpoints),

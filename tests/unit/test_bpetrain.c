@@ -359,6 +359,29 @@ static void test_textfiles(void **state)
     }
 }
 
+/* A prompt and its completion are one text, and it is known where one ends. */
+static void test_prompts(void **state)
+{
+    (void)state;
+    static const struct { const char *text; size_t prompt; } want[] = {{"2 + 2 = 4", 7}, {"all", 0}, {"none", 0}};
+    char path[128];
+    struct textfiles *f;
+    struct err err = {0};
+    const char *text, *p = write_file(path, "p.jsonl", "{\"prompt\": \"2 + 2 =\", \"completion\": \" 4\"}\n"
+                                      "{\"text\": \"all\", \"prompt\": \"x\"}\n"
+                                      "{\"completion\": \"none\", \"prompt\": \"\"}\n");
+    size_t n;
+    assert_int_equal(textfiles_open(&f, &p, 1, &err), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(textfiles_next(f, &text, &n, &err), ERR_OK);
+        assert_string_equal(text, want[i].text);
+        assert_int_equal(n, strlen(text));
+        assert_int_equal(textfiles_prompt(f), want[i].prompt);
+    }
+    textfiles_close(f);
+    unlink(path);
+}
+
 static void expect_bad(const char *name, const char *content, const char *message)
 {
     char path[128];
@@ -385,6 +408,8 @@ static void test_bad_textfiles(void **state)
     const char *none = "/nonexistent/x.txt", *empty = dir;
     expect_bad("c.jsonl", "{\"text\": \"a\"}\n{\"caption\": \"b\"}\n", "c.jsonl: line 2: no \"text\"");
     expect_bad("c.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\n", "c.jsonl: line 3: ");
+    expect_bad("c.jsonl", "{\"prompt\": \"a\"}\n", "line 1: no \"text\", nor a \"prompt\" with a");
+    expect_bad("c.jsonl", "{\"prompt\": \"a\", \"completion\": \"\"}\n", "line 1: an empty \"completion\"");
     expect_bad("d.txt", "abc\xff", "d.txt: not valid UTF-8 at byte 3");
     assert_int_equal(textfiles_open(&f, &none, 1, &err), ERR_IO);
     assert_string_equal(err.msg, "/nonexistent/x.txt: No such file or directory");
@@ -405,7 +430,7 @@ int main(void)
         cmocka_unit_test(test_words),       cmocka_unit_test(test_merges_follow_the_rule),
         cmocka_unit_test(test_bytes),       cmocka_unit_test(test_clip),
         cmocka_unit_test(test_bad_requests),cmocka_unit_test(test_long_text),
-        cmocka_unit_test(test_textfiles),   cmocka_unit_test(test_bad_textfiles),
+        cmocka_unit_test(test_textfiles), cmocka_unit_test(test_prompts),   cmocka_unit_test(test_bad_textfiles),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

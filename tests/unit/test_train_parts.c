@@ -250,6 +250,47 @@ static void test_tales(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Of a text with a prompt the completion and the end are to be learnt; all of a text without. */
+static void test_completions(void **state)
+{
+    (void)state;
+    enum { LENGTH = 8 };
+    char dir[] = "/tmp/muster-completions-XXXXXX", path[64];
+    struct tokenizer *t;
+    struct batchsource s;
+    struct arena mem;
+    struct err err = {0};
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(captiontokens_learn(dir, BPETRAIN_BYTES, 1, 600, 1024, &err), ERR_OK);
+    assert_int_equal(captiontokens_open(&t, dir, &err), ERR_OK);
+    snprintf(path, sizeof path, "%s/x.jsonl", dir);
+    FILE *list = fopen(path, "w");
+    for (int i = 0; i < 30; i++)        /* three tokens and the end, each; 19 in 20 rows of two are no test's */
+        fputs("{\"prompt\": \" red blue\", \"completion\": \" green\"}\n"
+              "{\"text\": \" red blue green\"}\n", list);
+    fclose(list);
+    struct batch_want w = {.seed = 3, .length = LENGTH, .tokenizer = t};
+    assert_int_equal(arena_init(&mem, 1 << 20), ERR_OK);
+    assert_int_equal(batchsource_open(&s, path, &w, &err), ERR_OK);
+    assert_int_equal(s.n_samples, 30);
+    Muster__TrainBatch b = MUSTER__TRAIN_BATCH__INIT;
+    assert_int_equal(batchsource_fill(&s, (const uint64_t[]){4}, 1, &b, &mem, &err), ERR_OK);
+    assert_int_equal(b.n_tensor, 2);
+    assert_string_equal(b.tensor[1]->name, "targets");
+    const int32_t *ids = (const int32_t *)(const void *)b.tensor[0]->data.data;
+    const int32_t *targets = (const int32_t *)(const void *)b.tensor[1]->data.data;
+    assert_int_equal(ids[3], tokenizer_eos(t));
+    for (int i = 0; i < LENGTH; i++) {
+        assert_int_equal(ids[i], ids[i % 4]);       /* cut at the prompt's end or not: the same tokens */
+        assert_int_equal(targets[i], i < 2 ? -1 : ids[i]);
+    }
+    batchsource_close(&s);
+    arena_free(&mem);
+    tokenizer_close(t);
+    snprintf(path, sizeof path, "rm -r %s", dir);
+    assert_int_equal(system(path), 0);
+}
+
 /* A folder with the world's own pictures is the world, in another order. */
 static void test_pictures(void **state)
 {
@@ -508,7 +549,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_crc),    cmocka_unit_test(test_event_file), cmocka_unit_test(test_config),
         cmocka_unit_test(test_shuffle), cmocka_unit_test(test_scenes), cmocka_unit_test(test_tales),
-        cmocka_unit_test(test_pictures),
+        cmocka_unit_test(test_completions), cmocka_unit_test(test_pictures),
         cmocka_unit_test(test_normal),
         cmocka_unit_test(test_rows),   cmocka_unit_test(test_sums), cmocka_unit_test(test_shared_sums),
     };

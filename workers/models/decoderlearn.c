@@ -20,6 +20,7 @@ struct decoderlearn {
     struct slot slot;           /* of every sequence: short, for longrope */
     float name[NAME_COUNT];
     int rows_cap;
+    bool separate;              /* texts of a sequence do not see each other */
 };
 
 /* --- life */
@@ -145,6 +146,28 @@ static void fill_rows(struct decoderlearn *d, const int32_t *ids, int sequences,
     }
 }
 
+void decoderlearn_separate(struct decoderlearn *d) { d->separate = true; }
+
+static bool begins_text(const struct model_config *c, int32_t id)
+{
+    bool begins = id == c->bos;
+    for (int i = 0; i < c->n_eos; i++)
+        begins = begins || id == c->eos[i];
+    return begins;
+}
+
+/* Where the text of each token begins in its sequence: [sequences, length], in nn's memory. */
+static int32_t *text_starts(const struct decoderlearn *d, struct nn *nn, const int32_t *ids, int sequences,
+                            int length)
+{
+    int32_t *first = nn_take(nn, (size_t)sequences * (size_t)length * sizeof *first);
+    for (int64_t i = 0; i < (int64_t)sequences * length; i++) {
+        int32_t at = (int32_t)(i % length);
+        first[i] = at == 0 || begins_text(d->d.c, ids[i]) ? at : first[i - 1];
+    }
+    return first;
+}
+
 int decoderlearn_forward(struct decoderlearn *d, struct nn *nn, const int32_t *ids, int sequences,
                          int length, struct nn_tensor **logits, struct err *err)
 {
@@ -159,7 +182,8 @@ int decoderlearn_forward(struct decoderlearn *d, struct nn *nn, const int32_t *i
                        "reads %d", sequences, length, 1 << 20, d->d.c->context);
     TRY(make_rows(d, sequences * length, err));
     fill_rows(d, ids, sequences, length);
-    learnops_begin(&d->ops, nn, d->params, length);
+    learnops_begin(&d->ops, nn, d->params, length,
+                   d->separate ? text_starts(d, nn, ids, sequences, length) : NULL);
     TRY(decoderlayer_embed(&d->d, err));
     TRY(decoderlayer_all(&d->d, err));
     decoderlayer_logits(&d->d, d->d.rows.wanted, d->d.rows.n_wanted, d->d.rows.n_wanted_prompt);

@@ -17,6 +17,9 @@ int decoderlearn_new(struct decoderlearn **out, const struct model_config *c, st
                      const char *file, struct err *err);
 void decoderlearn_destroy(struct decoderlearn *d);     /* accepts NULL */
 
+/* From now on a token attends to those of its own text only: a text begins at each begin or end token. */
+void decoderlearn_separate(struct decoderlearn *d);
+
 int decoderlearn_forward(struct decoderlearn *d, struct nn *nn, const int32_t *ids, int sequences,
                          int length, struct nn_tensor **logits, struct err *err);
 

@@ -138,8 +138,9 @@ static void attention(struct ops_tape *t, struct tensor out, const struct op_att
     double scale = a->scale * sqrt((double)head_dim);       /* of what nn_attention does by itself */
     if (fabs(scale - 1) > 1e-6)
         q = nn_scale(l->nn, q, scale);
-    struct nn_tensor *y = nn_attention(l->nn, q, heads_of(l, a->k, head_dim), heads_of(l, a->v, value_dim),
-                                       true, NULL);
+    struct nn_tensor *k = heads_of(l, a->k, head_dim), *v = heads_of(l, a->v, value_dim);
+    struct nn_tensor *y = l->first != NULL ? nn_attention_since(l->nn, q, k, v, l->first)
+                                           : nn_attention(l->nn, q, k, v, true, NULL);
     const int64_t flat[2] = {out.rows, out.cols};
     name_value(l, out.data, nn_reshape(l->nn, nn_join_heads(l->nn, y), 2, flat));
 }
@@ -152,10 +153,11 @@ static void pick(struct ops_tape *t, struct tensor out, struct tensor x, const i
     name_value(l, out.data, learnops_value(l, x.data));
 }
 
-void learnops_begin(struct learnops *l, struct nn *nn, struct params *params, int n_rows_each)
+void learnops_begin(struct learnops *l, struct nn *nn, struct params *params, int n_rows_each,
+                    const int32_t *first)
 {
     *l = (struct learnops){
         .tape = {rmsnorm, head_rmsnorm, add, add_row, softcap, gate, rope, linear, reduce, embed,
                  attention, pick},
-        .nn = nn, .params = params, .n_rows_each = n_rows_each};
+        .nn = nn, .params = params, .n_rows_each = n_rows_each, .first = first};
 }

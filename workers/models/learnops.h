@@ -18,12 +18,14 @@ struct learnops {
     struct nn *nn;
     struct params *params;
     int n_rows_each;            /* rows of a sequence */
+    const int32_t *first;       /* [rows] of its sequence: the first one that a row attends to; NULL: 0 */
     int n_names;
     struct { const float *name; struct nn_tensor *value; } named[LEARNOPS_NAMES_MAX];
 };
 
-/* Borrows nn and params until the next call. Forgets all values. */
-void learnops_begin(struct learnops *l, struct nn *nn, struct params *params, int n_rows_each);
+/* Borrows nn, params and first until the next call. Forgets all values. */
+void learnops_begin(struct learnops *l, struct nn *nn, struct params *params, int n_rows_each,
+                    const int32_t *first);
 /* The value that was last written to `name`. */
 struct nn_tensor *learnops_value(const struct learnops *l, const float *name);
 

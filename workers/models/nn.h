@@ -163,6 +163,10 @@ struct nn_tensor *nn_batch_norm(struct nn *nn, struct nn_tensor *x, struct nn_te
  * mask [b, t] (1 keeps) or NULL. */
 struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_tensor *k,
                                struct nn_tensor *v, bool causal, const uint8_t *mask);
+/* Causal, s = t: query i of a sequence sees the keys from first[i] on, 0 <= first[i] <= i; first
+ * [b, s] is read at once. */
+struct nn_tensor *nn_attention_since(struct nn *nn, struct nn_tensor *q, struct nn_tensor *k,
+                                     struct nn_tensor *v, const int32_t *first);
 /* x [.., s, d]; positions [s]; half: pairs (i, i + d/2), else (2i, 2i+1). */
 struct nn_tensor *nn_rope(struct nn *nn, struct nn_tensor *x, const int64_t *positions, double theta,
                           bool half);

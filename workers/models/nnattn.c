@@ -14,6 +14,7 @@ struct attn_job {
     struct nn *nn;
     struct nn_tensor *q, *k, *v, *y;
     const uint8_t *mask;        /* [b, t] or NULL */
+    const int32_t *first;       /* [b, s] or NULL: the first key that a query sees */
     float *prob;                /* [b, h, s, t] */
     bool causal;
     bool fresh_q, fresh_k, fresh_v;     /* way back: written, not added to */
@@ -48,9 +49,12 @@ static void attn_head(const struct attn_job *j, int64_t sample, int64_t head)
     const float *v = j->v->data + (sample * kv + kv_head) * t * d;
     float *p = j->prob + (sample * h + head) * s * t, *y = j->y->data + (sample * h + head) * s * d;
     nn_gemm(false, true, s, t, d, (float)(1 / sqrt((double)d)), q, d, k, d, 0, p, t);
-    for (int64_t i = 0; i < s; i++)
-        masked_softmax(j->nn->kernels, p + i * t, t, j->causal ? i + 1 + t - s : t,
-                       j->mask != NULL ? j->mask + sample * t : NULL);
+    for (int64_t i = 0; i < s; i++) {
+        int64_t since = j->first != NULL ? j->first[sample * s + i] : 0;
+        memset(p + i * t, 0, (size_t)since * sizeof *p);
+        masked_softmax(j->nn->kernels, p + i * t + since, t - since, (j->causal ? i + 1 + t - s : t) - since,
+                       j->mask != NULL ? j->mask + sample * t + since : NULL);
+    }
     nn_gemm(false, false, s, d, t, 1, p, t, v, d, 0, y, d);
 }
 
@@ -109,18 +113,32 @@ static void attn_backward(struct nn *nn, const struct nn_node *node)
     nn_parts(nn, attn_back_part, &j);
 }
 
+static struct nn_tensor *attend(struct attn_job *j)
+{
+    const struct nn_tensor *q = j->q, *k = j->k;
+    ASSERT(q->n_dims == 4 && k->n_dims == 4 && q->shape[1] % k->shape[1] == 0);
+    j->y = nn_new(j->nn, 4, q->shape);
+    j->prob = nn_take(j->nn, (size_t)(q->shape[0] * q->shape[1] * q->shape[2] * k->shape[2]) * sizeof(float));
+    nn_parts(j->nn, attn_forward, j);
+    struct nn_node *node = nn_record(j->nn, j->y, attn_backward, j->q, j->k, j->v);
+    if (node != NULL)
+        node->saved[0] = j->prob;
+    return j->y;
+}
+
 struct nn_tensor *nn_attention(struct nn *nn, struct nn_tensor *q, struct nn_tensor *k,
                                struct nn_tensor *v, bool causal, const uint8_t *mask)
 {
-    ASSERT(q->n_dims == 4 && k->n_dims == 4 && q->shape[1] % k->shape[1] == 0);
-    size_t n = (size_t)(q->shape[0] * q->shape[1] * q->shape[2] * k->shape[2]);
-    struct attn_job j = {nn, q, k, v, nn_new(nn, 4, q->shape), mask, nn_take(nn, n * sizeof(float)),
-                         causal, false, false, false};
-    nn_parts(nn, attn_forward, &j);
-    struct nn_node *node = nn_record(nn, j.y, attn_backward, q, k, v);
-    if (node != NULL)
-        node->saved[0] = j.prob;
-    return j.y;
+    struct attn_job j = {.nn = nn, .q = q, .k = k, .v = v, .causal = causal, .mask = mask};
+    return attend(&j);
+}
+
+struct nn_tensor *nn_attention_since(struct nn *nn, struct nn_tensor *q, struct nn_tensor *k,
+                                     struct nn_tensor *v, const int32_t *first)
+{
+    ASSERT(q->shape[2] == k->shape[2]);
+    struct attn_job j = {.nn = nn, .q = q, .k = k, .v = v, .causal = true, .first = first};
+    return attend(&j);
 }
 
 /* --- rotary positions */

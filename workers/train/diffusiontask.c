@@ -48,12 +48,12 @@ static int read_networks(struct diffusion *d, struct err *err)
     return mmdit_config_read(&d->mmdit, d->denoiser_json, "transformer/config.json", err);
 }
 
-/* Networks of a folder, to go on from. */
-static int open_folder(struct diffusion *d, struct train_task *t, const char *from, struct err *err)
+/* Networks of a folder, to go on from; with more layers, if c says so. */
+static int open_folder(struct diffusion *d, struct train_task *t, struct trainconfig *c, struct err *err)
 {
     char transformer[4096], text[4096];
-    snprintf(transformer, sizeof transformer, "%s/transformer", from);
-    snprintf(text, sizeof text, "%s/text_encoder", from);
+    snprintf(transformer, sizeof transformer, "%s/transformer", c->from);
+    snprintf(text, sizeof text, "%s/text_encoder", c->from);
     TRY(trainfolder_read_json(transformer, "config.json", &d->denoiser_json, err));
     TRY(trainfolder_read_json(text, "config.json", &d->text_json, err));
     TRY(read_networks(d, err));
@@ -63,13 +63,14 @@ static int open_folder(struct diffusion *d, struct train_task *t, const char *fr
     struct param *positions = params_find(&t->set[DIFFUSION_DENOISER].params, "pos_embed.pos_embed");
     if (positions != NULL)
         positions->frozen = true;
-    return ERR_OK;
+    int layers = d->layout == LAYOUT_MMDIT ? d->mmdit.layers : d->pixart.layers;
+    return diffusion_grow(d, t, (int)trainconfig_int(c, "layers", layers, 1, MMDIT_LAYERS_MAX), err);
 }
 
 static int make_networks(struct diffusion *d, struct train_task *t, struct trainconfig *c, struct err *err)
 {
     if (c->from != NULL)
-        TRY(open_folder(d, t, c->from, err));
+        TRY(open_folder(d, t, c, err));
     else {
         TRY(diffusion_new_configs(d, c, err));
         TRY(read_networks(d, err));

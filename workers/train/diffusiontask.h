@@ -41,6 +41,10 @@ int diffusion_new_weights(struct diffusion *d, struct train_task *t, struct err 
 /* JSON configurations from the keys of c. */
 int diffusion_new_configs(struct diffusion *d, struct trainconfig *c, struct err *err);
 
+/* The networks of d and t, read from a folder, with `layers` in place of those that they had; the same
+ * function. ERR_INVAL: fewer, or another layout than SD3's. (diffusiongrow.c) */
+int diffusion_grow(struct diffusion *d, struct train_task *t, int layers, struct err *err);
+
 int diffusion_save(struct train_task *t, const struct train_weights *w, const char *dir, enum dtype type,
                    struct err *err);
 int diffusion_sample(struct train_task *t, struct trainer *tr, const struct train_weights *w,

@@ -25,6 +25,7 @@ struct llm {
     struct model_config c;
     json_t *config;             /* of the folder */
     struct decoderlearn *d;     /* on the weights that learn */
+    bool separate;              /* texts that share a row do not see each other */
     char *copies[3];            /* text of the files that go along, as in `along`; NULL: not there */
 };
 
@@ -145,6 +146,15 @@ static void destroy(struct train_task *t)
     t->state = NULL;
 }
 
+static int make_decoder(const struct llm *l, struct decoderlearn **d, struct params *w, const char *name,
+                        struct err *err)
+{
+    TRY(decoderlearn_new(d, &l->c, w, name, err));
+    if (l->separate)
+        decoderlearn_separate(*d);
+    return ERR_OK;
+}
+
 static int create(struct train_task *t, struct trainconfig *c, struct err *err)
 {
     struct llm *l = calloc(1, sizeof *l);
@@ -158,6 +168,7 @@ static int create(struct train_task *t, struct trainconfig *c, struct err *err)
                                        .ema = 0.999, .warmup = 200};
     train_group_read(&t->group[0], c, NULL);
     trainconfig_int(c, "length", 128, 2, 1 << 20);      /* the coordinator's: rows come as they are */
+    l->separate = trainconfig_flag(c, "separate", false);
     const char *tokenizer = trainconfig_text(c, "tokenizer", NULL);
     if (tokenizer != NULL)
         TRY(read_along(l, tokenizer, err));
@@ -169,7 +180,7 @@ static int create(struct train_task *t, struct trainconfig *c, struct err *err)
         TRY(learnweights_add(&l->c, w, err));
         draw_weights(l, w, c->seed, json_real_value(json_object_get(l->config, "initializer_range")));
     }
-    return decoderlearn_new(&l->d, &l->c, w, c->from != NULL ? c->from : "the new model", err);
+    return make_decoder(l, &l->d, w, c->from != NULL ? c->from : "the new model", err);
 }
 
 /* --- steps */
@@ -248,7 +259,7 @@ static int continue_rows(const struct llm *l, struct nn *nn, struct params *w, i
                          int length, struct err *err)
 {
     struct decoderlearn *d;
-    TRY(decoderlearn_new(&d, &l->c, w, "the averages", err));
+    TRY(make_decoder(l, &d, w, "the averages", err));
     int32_t next[NN_PARTS_MAX];
     int rc = ERR_OK;
     for (int have = (length + 3) / 4; have < length && rc == ERR_OK; have++) {
