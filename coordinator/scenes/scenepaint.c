@@ -178,13 +178,19 @@ static void blend(uint8_t *pixel, struct rgb c, int cover)
     pixel[2] = mix(pixel[2], c.b, cover);
 }
 
-/* A trunk that is longer, or shorter, than it should be. */
-static struct part longer(const struct part *p, const struct scene_box *box)
+/* A part as the box has it: a trunk that is longer, or shorter, than it should be, a star whose inner corners
+ * (every second one) lie further from its middle. */
+static struct part bent(const struct part *p, const struct scene_box *box)
 {
+    enum { MIDDLE_X = 32, MIDDLE_Y = 34 };
     struct part out = *p;
     for (int i = 0; i < out.n && out.role == TRUNK && box->longer != 0; i++)
         if (out.point[i].y == UNITS)
             out.point[i].y += UNITS * box->longer / box->h;
+    for (int i = 1; out.n == POINTS_MAX && box->fatter != 0 && i < out.n; i += 2) {
+        out.point[i].x = MIDDLE_X + (out.point[i].x - MIDDLE_X) * (8 + box->fatter) / 8;
+        out.point[i].y = MIDDLE_Y + (out.point[i].y - MIDDLE_Y) * (8 + box->fatter) / 8;
+    }
     return out;
 }
 
@@ -194,7 +200,7 @@ void scene_silhouette_in(enum thing kind, const struct scene_box *box, int side,
     memset(coverage, 0, (size_t)(side * side));
     struct part part[PARTS_MAX];
     for (size_t i = 0; i < shapes[kind].n; i++)
-        part[i] = longer(&shapes[kind].part[i], box);
+        part[i] = bent(&shapes[kind].part[i], box);
     for (int row = b.y0; row < b.y1; row++)
         cover_row(part, shapes[kind].n, row, &b, side, coverage + row * side);
 }
@@ -230,7 +236,7 @@ void scene_paint_thing_in(enum thing kind, enum colour c, const struct scene_box
     if (scene_outlined(c, p))
         paint_outline(kind, c, box, side, rgb);
     for (size_t i = 0; i < shapes[kind].n; i++) {
-        const struct part part = longer(&shapes[kind].part[i], box);
+        const struct part part = bent(&shapes[kind].part[i], box);
         struct rgb shade = role_shade(part.role, c);
         uint8_t cover[2 * SCENE_SIDE];
         for (int row = b.y0; row < b.y1; row++) {

@@ -15,11 +15,12 @@ void scene_paint(const struct scene *s, int side, uint8_t *rgb);
 void scene_paint_place(enum place p, int horizon, int side, uint8_t *rgb);
 void scene_paint_thing(const struct scene_thing *t, enum place p, int side, uint8_t *rgb);
 /* The same stretched into a box that is not square, as no real thing is but many a model's are.
- * longer: pixels by which the trunk of a tree is longer than it should be. */
-struct scene_box { int x, y, w, h, longer; };
+ * longer: pixels by which the trunk of a tree is longer than it should be; fatter: eighths by which the inner
+ * corners of a star lie further out. */
+struct scene_box { int x, y, w, h, longer, fatter; };
 static inline struct scene_box scene_box_of(const struct scene_thing *t)
 {
-    return (struct scene_box){t->x, t->y, t->size, t->size, 0};
+    return (struct scene_box){t->x, t->y, t->size, t->size, 0, 0};
 }
 void scene_paint_thing_in(enum thing kind, enum colour c, const struct scene_box *box, enum place p, int side,
                           uint8_t *rgb);

@@ -142,21 +142,22 @@ static double cost(const struct scenestretch *s, int side, const struct scenestr
 /* Within the picture, and still a thing that one knows: no side over 4/3 of the other and a pixel. */
 static bool sound(const struct scene_box *b)
 {
-    enum { LEAST = SCENETABLE_SIZE_MIN - 1, MOST = 28 };
+    enum { LEAST = SCENETABLE_SIZE_MIN - 1, MOST = 28, FATTEST = 4 };
     return b->w >= LEAST && b->h >= LEAST && b->w <= MOST && b->h <= MOST && b->x >= 0 && b->y >= 0 &&
            b->x + b->w <= SCENE_SIDE && b->y + b->h <= SCENE_SIDE && 3 * b->w <= 4 * b->h + 3 &&
            3 * b->h <= 4 * b->w + 3 && b->longer >= -2 && b->longer <= 12 &&
+           b->fatter >= 0 && b->fatter <= FATTEST &&
            b->y + b->h + b->longer <= SCENE_SIDE + 2;
 }
 
-static struct scene_box moved(struct scene_box b, int edge, int step)
+static struct scene_box moved(struct scene_box b, enum thing kind, int edge, int step)
 {
     switch (edge) {
     case 0: b.w += step; break;
     case 1: b.h += step; break;
     case 2: b.x += step; b.w -= step; break;
     case 3: b.y += step; b.h -= step; break;
-    default: b.longer += step; break;
+    default: *(kind == THING_TREE ? &b.longer : &b.fatter) += step; break;
     }
     return b;
 }
@@ -166,11 +167,12 @@ void scenestretch_fit(struct scenestretch *s, int i, int side, const struct scen
 {
     static const int steps[] = {1, -1, 4, -4};
     enum { STEPS = sizeof steps / sizeof *steps, TRIES_MAX = 96 };
-    int edges = s->scene.thing[i].kind == THING_TREE ? 5 : 4;
+    enum thing kind = s->scene.thing[i].kind;
+    int edges = kind == THING_TREE || kind == THING_STAR ? 5 : 4;
     double best = cost(s, side, picture);
     for (int k = 0, since = 0; since < STEPS * edges && k < TRIES_MAX; k++, since++) {
         struct scene_box from = s->box[i];
-        s->box[i] = moved(from, k % edges, steps[k / edges % STEPS]);
+        s->box[i] = moved(from, kind, k % edges, steps[k / edges % STEPS]);
         double c = sound(&s->box[i]) ? cost(s, side, picture) : best;
         if (c < best) {
             best = c;

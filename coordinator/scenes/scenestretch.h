@@ -26,7 +26,8 @@ void scenestretch_look(struct scenestretch_view *v, int n_things);
 void scenestretch_init(struct scenestretch *s, const struct scene *scene);
 /* side: of the picture that the scene is compared with. */
 void scenestretch_paint(const struct scenestretch *s, int side, struct scenestretch_view *v);
-/* Moves the edges of thing i, and how long its trunk is, to where the scene leaves least of the picture. */
+/* Moves the edges of thing i, and how long its trunk is or how fat the star, to where the scene leaves least
+ * of the picture. */
 void scenestretch_fit(struct scenestretch *s, int i, int side, const struct scenestretch_view *picture);
 
 /* Squares of what neither explains of the other, summed over channels: square [SCENETABLE_PLANE]. */

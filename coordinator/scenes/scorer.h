@@ -27,7 +27,7 @@ struct scorer_reading {
     double misfit;              /* of the worst thing: what is left / what it adds to the ground */
     double rival;               /* what is left / what the best other kind or colour leaves; 1: as good */
     double toward;              /* how far it lies on the way to another kind; 0.5: midway */
-    double doubt;               /* in the worst thing: the three above, weighed by kind; over 1: too much */
+    double doubt;               /* in the worst thing: these and its outline, weighed; over 1: too much */
 };
 
 struct scorer;
