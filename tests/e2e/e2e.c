@@ -258,6 +258,13 @@ void e2e_shell(struct e2e_run *r, double timeout_s, const char *fmt, ...)
     e2e_end(&p, r, timeout_s);
 }
 
+void e2e_remove(const char *path)
+{
+    struct e2e_run r;
+    e2e_shell(&r, 20, "rm -rf '%s'", path);
+    e2e_run_free(&r);
+}
+
 const char *e2e_mpirun(void)
 {
     return E2E_MPIRUN " " E2E_MPIRUN_FLAGS;

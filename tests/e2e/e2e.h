@@ -63,6 +63,8 @@ const char *e2e_place(const char *name);
 /* Whole file, NUL-terminated; NULL when it cannot be read. The caller frees. */
 char *e2e_read_file(const char *path, size_t *n);
 void e2e_write_file(const char *path, const void *bytes, size_t n);
+/* A folder and what is in it, or a file; nothing where there is none. Ends processes begun before. */
+void e2e_remove(const char *path);
 
 /* Path of a model that the model maker writes on first use: `args` as on its command line. Lives in
  * e2e_dir; the string lives as long as the process. */
