@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,22 +43,41 @@ static int open_temporary(struct atomicfile *f, struct err *err)
     return ERR_OK;
 }
 
-int atomicfile_open(struct atomicfile *f, const char *path, struct err *err)
+/* What was printed before stays before. */
+static int open_standard_output(struct atomicfile *f, struct err *err)
+{
+    fflush(stdout);
+    f->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    return f->fd < 0 ? failed(f, "cannot be opened", err) : ERR_OK;
+}
+
+static int open_path(struct atomicfile *f, struct err *err)
 {
     struct stat st;
+    if (strcmp(f->path, "-") == 0)
+        return open_standard_output(f, err);
+    bool there = stat(f->path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
+        return err_set(err, ERR_OUTPUT, "%s: is a folder: give the name of a file", tail(f->path));
+    if (there && !S_ISREG(st.st_mode))
+        return (f->fd = open(f->path, O_WRONLY | O_CLOEXEC)) < 0 ? failed(f, "cannot be opened", err)
+                                                                 : ERR_OK;
+    char *target = there ? realpath(f->path, NULL) : NULL;
+    if (target != NULL) {
+        free(f->path);
+        f->path = target;
+    }
+    return open_temporary(f, err);
+}
+
+int atomicfile_open(struct atomicfile *f, const char *path, struct err *err)
+{
     memset(f, 0, sizeof *f);
     f->fd = -1;
     f->path = strdup(path);
     f->buf = malloc(BUFFER);
-    int rc = ERR_OK;
-    if (f->path == NULL || f->buf == NULL)
-        rc = err_set(err, ERR_NOMEM, "no memory to write a file");
-    else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        rc = err_set(err, ERR_OUTPUT, "%s: is a folder: give the name of a file", tail(path));
-    else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        rc = (f->fd = open(path, O_WRONLY | O_CLOEXEC)) < 0 ? failed(f, "cannot be opened", err) : ERR_OK;
-    else
-        rc = open_temporary(f, err);
+    int rc = f->path == NULL || f->buf == NULL ? err_set(err, ERR_NOMEM, "no memory to write a file")
+                                               : open_path(f, err);
     if (rc != ERR_OK)
         atomicfile_abandon(f);
     return rc;

@@ -155,7 +155,7 @@ static int write_lines(const struct promptfile *p, struct atomicfile *f, struct 
 int promptfile_write(const struct promptfile *p, const char *path, struct err *err)
 {
     struct atomicfile f;
-    TRY(atomicfile_open(&f, strcmp(path, "-") == 0 ? "/dev/stdout" : path, err));
+    TRY(atomicfile_open(&f, path, err));
     int rc = write_lines(p, &f, err);
     if (rc == ERR_OK)
         return atomicfile_commit(&f, err);

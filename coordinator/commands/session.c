@@ -134,7 +134,7 @@ static int save_plan(const struct session *s, const char *path, struct err *err)
     struct atomicfile f;
     char *text = planfile_text(s->cluster.plan.message);
     int rc = text == NULL ? err_set(err, ERR_NOMEM, "%s: no memory", path)
-                          : atomicfile_open(&f, strcmp(path, "-") == 0 ? "/dev/stdout" : path, err);
+                          : atomicfile_open(&f, path, err);
     if (rc == ERR_OK) {
         rc = atomicfile_write(&f, text, strlen(text), err);
         if (rc == ERR_OK)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LIMIT_S = 60, VOCAB = 512 };
@@ -268,6 +269,26 @@ static void prompts_in_a_file(void **state)
     free(text);
 }
 
+/* A shell's "> file" is a regular file, and /dev/stdout leads to it: the file gets the lines, and the link stays. */
+static void prompts_to_standard_output(void **state)
+{
+    struct e2e_run r;
+    struct stat st;
+    size_t n, m;
+    e2e_shell(&r, LIMIT_S, "%s generate -m %s --prompts '%s/three.jsonl' --seed 9 > '%s/three.piped'",
+              E2E_MUSTER, model(), e2e_dir(), e2e_dir());
+    e2e_expect(&r, 0);
+    e2e_run_free(&r);
+    char *written = e2e_read_file(e2e_place("three.out"), &n);
+    char *piped = e2e_read_file(e2e_place("three.piped"), &m);
+    assert_non_null(piped);
+    assert_int_equal(n, m);
+    assert_memory_equal(written, piped, n);
+    free(written);
+    free(piped);
+    assert_true(lstat("/dev/stdout", &st) != 0 || S_ISLNK(st.st_mode));
+}
+
 static void a_plan_is_saved_and_replayed(void **state)
 {
     char plan[256];
@@ -507,7 +528,7 @@ int main(void)
         cmocka_unit_test(without_a_model_the_default_one),
         cmocka_unit_test(forms_of_a_prompt),
         cmocka_unit_test(bias_and_stop),
-        cmocka_unit_test(prompts_in_a_file),
+        cmocka_unit_test(prompts_in_a_file), cmocka_unit_test(prompts_to_standard_output),
         cmocka_unit_test(a_plan_is_saved_and_replayed),
         cmocka_unit_test(tokens_there_and_back),
         cmocka_unit_test(logits_file),

@@ -50,6 +50,30 @@ static void test_atomic_commit(void **state)
     atomicfile_abandon(&f);
 }
 
+/* A link leads on to where it led; what it led to is replaced. */
+static void test_atomic_link(void **state)
+{
+    (void)state;
+    struct atomicfile f;
+    struct err err = {0};
+    struct stat st;
+    char path[160], link[160], got[8] = {0};
+    strcpy(path, tmp_write("target.bin", "old", 3));
+    strcpy(link, tmp_path("link.bin"));
+    assert_int_equal(symlink(path, link), 0);
+    assert_int_equal(atomicfile_open(&f, link, &err), ERR_OK);
+    assert_int_equal(atomicfile_write(&f, "new", 3, &err), ERR_OK);
+    assert_int_equal(atomicfile_commit(&f, &err), ERR_OK);
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    FILE *in = fopen(path, "rb");
+    assert_int_equal(fread(got, 1, sizeof got, in), 3);
+    assert_memory_equal(got, "new", 3);
+    fclose(in);
+    unlink(link);
+    unlink(path);
+}
+
 static void test_atomic_abandon(void **state)
 {
     (void)state;
@@ -286,7 +310,7 @@ int main(void)
 {
 #define IN_FOLDER(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        IN_FOLDER(test_atomic_commit), IN_FOLDER(test_atomic_abandon),
+        IN_FOLDER(test_atomic_commit), IN_FOLDER(test_atomic_link), IN_FOLDER(test_atomic_abandon),
         IN_FOLDER(test_atomic_large_pieces), IN_FOLDER(test_atomic_errors),
         IN_FOLDER(test_atomic_disk_full), IN_FOLDER(test_safetensors),
         IN_FOLDER(test_safetensors_corners), IN_FOLDER(test_gguf), IN_FOLDER(test_gguf_copy),
