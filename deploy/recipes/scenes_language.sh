@@ -10,7 +10,7 @@
 #         four colours, among texts), OUT/mixed (colours, yes or no, texts), OUT/four (yes or no about four colours,
 #         nothing else), OUT/answers (colours, yes or no), OUT/final (as OUT/mixed).
 # Result: tests/bench/quality_language, 2,000 held-out texts: 1.0207 x the exact bits (goal 1.03): summaries 1.005,
-#         Spanish 1.004, dialogue 1.006, French 1.006, descriptions 1.008, couplets 1.010, questions 1.053. 60 prompts
+#         Spanish 1.004, dialogue 1.006, French 1.006, descriptions 1.008, couplets 1.010, questions 1.053. 250 prompts
 #         each, right at the first try: what, colour, where, count, yes or no, relation, French, Spanish, rhymes: 100 % in
 #         all four sets. Behind OUT/world: 1.0169 x, colour 100 (pair 88), yes or no 48 % (chance).
 # Found:  to compare two colours (yes or no) is never learnt from whole texts, nor where questions see each other in a
