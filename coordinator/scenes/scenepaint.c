@@ -178,8 +178,8 @@ static void blend(uint8_t *pixel, struct rgb c, int cover)
     pixel[2] = mix(pixel[2], c.b, cover);
 }
 
-/* A part as the box has it: a trunk that is longer, or shorter, than it should be, a star whose inner corners
- * (every second one) lie further from its middle. */
+/* A part as the box has it: a trunk that is longer, or shorter, than it should be, a star (the only
+ * part of so many points) whose inner corners, every second one, lie further from its middle. */
 static struct part bent(const struct part *p, const struct scene_box *box)
 {
     enum { MIDDLE_X = 32, MIDDLE_Y = 34 };

@@ -1,8 +1,8 @@
 #!/bin/sh
 # scenes_diffusion.sh - how deploy/models/scenes-diffusion was made: the small diffusion model of the
-#                       built-in world, in four legs on one core of a Zen 5 (AVX512-BF16).
+#                       built-in world, in five legs on one core with AVX512-BF16.
 # Usage:  deploy/recipes/scenes_diffusion.sh OUT [MUSTER]     goes on where OUT stands, after a break too
-# Seeds:  training 1; the tokenizer is learnt from 20,000 captions of the world's seed 1.
+# Seeds:  training 1 and 2; the tokenizer is learnt from 20,000 captions of the world's seed 1.
 # Legs:   of 16 pictures a step. OUT/four, of four layers: 33,000 steps on the cosine of 50,000, to 42,000 on that of
 #         42,000, to 84,000 on that of 112,000 and to 104,000 on that of 104,000: 1.66 M pictures, at 118 to 180 a second
 #         2.9 hours. OUT/six: two layers added to that, 26,000 steps more: 416,000 pictures, at 110 a second where the

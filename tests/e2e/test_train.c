@@ -161,7 +161,7 @@ static void expect_same_losses(const char *a, const char *b)
         e2e_run_free(&r[i]);
 }
 
-/* More layers, and yet the same function: what they do begins at nothing. They learn, too. */
+/* More layers, and yet the same function: what they do begins at nothing. From there two ranks go on. */
 static void grows(void **state)
 {
     (void)state;

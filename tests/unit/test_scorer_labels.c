@@ -2,8 +2,8 @@
  * (tests/golden/scene_labels.jsonl; no place: unreadable; picture i is tile i of scene_labels.png, 20 in a
  * row). The first 200 are of models half and hardly trained and of renders clean and damaged, the next 200 of a
  * longer trained diffusion model (160) and of scenes-gan (40); on these 400 the scorer's limits were searched.
- * The next 160, of a later diffusion model and a later scenes-gan, were looked at when its rules were made, no
- * limit was searched on them; the last 80 were labelled, and compared once, after all that. */
+ * The next 160, of a later diffusion model and a later scenes-gan, were looked at when its rules were made, and
+ * their totals when its weights were chosen; the last 80 were labelled, and compared once, after all that. */
 #include "coordinator/image/pngfile.h"
 #include "coordinator/scenes/scorer.h"
 
